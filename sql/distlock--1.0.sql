@@ -1,0 +1,308 @@
+/* distlock 1.0 */
+
+-- complain if this script is run by hand in psql
+\echo Use "CREATE EXTENSION distlock" to load this file. \quit
+
+/*
+ * The schema is made here and not by the control file: a schema of this name
+ * that is already there, with whatever its owner put into it, makes the
+ * installation fail instead of being moved into.
+ */
+CREATE SCHEMA distlock;
+COMMENT ON SCHEMA distlock IS 'named locks with time to live, tokens and fencing numbers';
+
+-- ---------------------------------------------------------------------------
+-- The lock table.  Only src/lock_table.c reads and writes it; it checks the
+-- shape given here, so change both together.
+-- ---------------------------------------------------------------------------
+
+CREATE TABLE distlock.lock (
+	fence bigint NOT NULL,
+	acquired_at timestamptz NOT NULL,
+	expires_at timestamptz NOT NULL,
+	ttl bigint NOT NULL,
+	pid integer NOT NULL,
+	role oid NOT NULL,
+	permit smallint NOT NULL,
+	scope "char" NOT NULL,
+	key text COLLATE "C" NOT NULL,
+	token text COLLATE "C",
+	owner text,
+	data text,
+	PRIMARY KEY (key, permit)
+) USING heap WITH (
+	fillfactor = 70,
+	autovacuum_vacuum_scale_factor = 0,
+	autovacuum_vacuum_threshold = 5000,
+	autovacuum_vacuum_insert_scale_factor = 0,
+	autovacuum_vacuum_insert_threshold = 100000,
+	autovacuum_analyze_scale_factor = 0.5
+);
+REVOKE ALL ON TABLE distlock.lock FROM PUBLIC;
+COMMENT ON TABLE distlock.lock IS 'one row for each key in use or used lately; written by the functions of this extension only, never by SQL';
+COMMENT ON COLUMN distlock.lock.fence IS 'fencing number of the last grant; after a forced release the number that ended it';
+COMMENT ON COLUMN distlock.lock.acquired_at IS 'when it was last granted: the clock read while the key was locked';
+COMMENT ON COLUMN distlock.lock.expires_at IS 'when the lease ends; of a free row, when it was released';
+COMMENT ON COLUMN distlock.lock.ttl IS 'time to live last asked for, in microseconds';
+COMMENT ON COLUMN distlock.lock.pid IS 'process that acquired it (it need not live any more)';
+COMMENT ON COLUMN distlock.lock.role IS 'role that acquired it';
+COMMENT ON COLUMN distlock.lock.permit IS 'which of the places of the key this row is; 0 for an exclusive lock';
+COMMENT ON COLUMN distlock.lock.scope IS 'l: lease';
+COMMENT ON COLUMN distlock.lock.key IS 'name of the lock, 1 to 512 bytes';
+COMMENT ON COLUMN distlock.lock.token IS 'proof of holding; NULL when the lock is free';
+COMMENT ON COLUMN distlock.lock.owner IS 'who holds it, in the words of the caller';
+COMMENT ON COLUMN distlock.lock.data IS 'what the caller wished to keep with the lock';
+
+-- ---------------------------------------------------------------------------
+-- The state of the fence, see src/fence.c.  The counter itself is not dumped:
+-- restoring it could only take it back.
+-- ---------------------------------------------------------------------------
+
+CREATE SEQUENCE distlock.fence_seq AS bigint NO CYCLE;
+REVOKE ALL ON SEQUENCE distlock.fence_seq FROM PUBLIC;
+COMMENT ON SEQUENCE distlock.fence_seq IS 'the last fencing number';
+
+CREATE SEQUENCE distlock.epoch_seq AS bigint NO CYCLE;
+REVOKE ALL ON SEQUENCE distlock.epoch_seq FROM PUBLIC;
+COMMENT ON SEQUENCE distlock.epoch_seq IS 'the epoch of the fence last begun';
+
+CREATE SEQUENCE distlock.incarnation_seq AS bigint NO CYCLE;
+REVOKE ALL ON SEQUENCE distlock.incarnation_seq FROM PUBLIC;
+COMMENT ON SEQUENCE distlock.incarnation_seq IS 'digest of the incarnation of the data that the epoch belongs to';
+
+SELECT pg_catalog.pg_extension_config_dump('distlock.epoch_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('distlock.incarnation_seq', '');
+
+/*
+ * Records the incarnation that the extension is created in, so that a restored
+ * dump of an extension never used differs from a new one.
+ */
+CREATE FUNCTION distlock.record_incarnation() RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_record_incarnation';
+SELECT distlock.record_incarnation();
+DROP FUNCTION distlock.record_incarnation();
+
+-- ---------------------------------------------------------------------------
+-- Retry strategies
+-- ---------------------------------------------------------------------------
+
+CREATE TYPE distlock.retry AS (
+	min_delay interval,
+	max_delay interval,
+	max_retries integer
+);
+COMMENT ON TYPE distlock.retry IS 'when to try again: delays that double from 4 ms on, kept between min_delay and max_delay; at most max_retries of them (NULL: no limit)';
+
+CREATE FUNCTION distlock.linear_backoff(delay interval) RETURNS distlock.retry
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_linear_backoff';
+COMMENT ON FUNCTION distlock.linear_backoff(interval) IS 'try again after each delay (1 ms to 24 h). Errors: 22004, 22023';
+
+CREATE FUNCTION distlock.exponential_backoff(min interval, max interval) RETURNS distlock.retry
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_exponential_backoff';
+COMMENT ON FUNCTION distlock.exponential_backoff(interval, interval) IS 'wait 2^(n+1) ms before the n-th retry, but at least min and at most max (1 ms to 24 h). Errors: 22004, 22023';
+
+CREATE FUNCTION distlock.limit_retry(retry distlock.retry, max integer) RETURNS distlock.retry
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_limit_retry';
+COMMENT ON FUNCTION distlock.limit_retry(distlock.retry, integer) IS 'the same strategy with at most max retries, that is max + 1 attempts. Errors: 22004, 22023';
+
+CREATE FUNCTION distlock.retry_delay(retry distlock.retry, n integer) RETURNS interval
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_retry_delay';
+COMMENT ON FUNCTION distlock.retry_delay(distlock.retry, integer) IS 'the delay before the n-th retry (n from 1), NULL when there is no such retry. Errors: 22004, 22023';
+
+-- ---------------------------------------------------------------------------
+-- Acquire
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION distlock.acquire(key text, ttl interval, wait interval DEFAULT '0',
+		scope text DEFAULT 'lease', owner text DEFAULT NULL, data text DEFAULT NULL,
+		retry distlock.retry DEFAULT NULL) RETURNS text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_acquire';
+COMMENT ON FUNCTION distlock.acquire(text, interval, interval, text, text, text, distlock.retry) IS 'take the lock and return its token; ttl at least 1 ms, wait 0 to 24 h. Errors: 55P03 not granted within wait, 40001, 25006, 54000, 22004, 22023, 22001';
+
+CREATE FUNCTION distlock.try_acquire(key text, ttl interval, wait interval DEFAULT '0',
+		scope text DEFAULT 'lease', owner text DEFAULT NULL, data text DEFAULT NULL,
+		retry distlock.retry DEFAULT NULL) RETURNS text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_try_acquire';
+COMMENT ON FUNCTION distlock.try_acquire(text, interval, interval, text, text, text, distlock.retry) IS 'take the lock and return its token, NULL when not granted within wait (0 to 24 h). Errors: 40001, 25006, 54000, 22004, 22023, 22001';
+
+CREATE FUNCTION distlock.acquire_with_token(key text, token text, ttl interval, wait interval DEFAULT '0',
+		scope text DEFAULT 'lease', owner text DEFAULT NULL, data text DEFAULT NULL,
+		retry distlock.retry DEFAULT NULL) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_acquire_with_token';
+COMMENT ON FUNCTION distlock.acquire_with_token(text, text, interval, interval, text, text, text, distlock.retry) IS 'take the lock under a token of 1 to 256 bytes and return its fence; with the token of the live holder, start its ttl anew and return the same fence. Errors: 55P03 not granted within wait, 40001, 25006, 54000, 22004, 22023, 22001';
+
+CREATE FUNCTION distlock.try_acquire_with_token(key text, token text, ttl interval, wait interval DEFAULT '0',
+		scope text DEFAULT 'lease', owner text DEFAULT NULL, data text DEFAULT NULL,
+		retry distlock.retry DEFAULT NULL) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_try_acquire_with_token';
+COMMENT ON FUNCTION distlock.try_acquire_with_token(text, text, interval, interval, text, text, text, distlock.retry) IS 'as acquire_with_token, but NULL when not granted within wait. Errors: 40001, 25006, 54000, 22004, 22023, 22001';
+
+-- ---------------------------------------------------------------------------
+-- Keep
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION distlock.extend(key text, token text, ttl interval DEFAULT NULL) RETURNS timestamptz
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_extend';
+COMMENT ON FUNCTION distlock.extend(text, text, interval) IS 'let the lease end ttl from now (NULL: the ttl given before), also if that is earlier; returns the new expiry. Errors: LK001 not held, 25006, 54000, 22004, 22023, 22001';
+
+CREATE FUNCTION distlock.try_extend(key text, token text, ttl interval DEFAULT NULL) RETURNS timestamptz
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_try_extend';
+COMMENT ON FUNCTION distlock.try_extend(text, text, interval) IS 'as extend, but NULL when not held. Errors: 25006, 54000, 22004, 22023, 22001';
+
+CREATE FUNCTION distlock.ensure(key text, token text, ttl interval) RETURNS timestamptz
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_ensure';
+COMMENT ON FUNCTION distlock.ensure(text, text, interval) IS 'let the lease last at least ttl from now, never shortening it; returns the expiry. Errors: LK001 not held, 25006, 54000, 22004, 22023, 22001';
+
+CREATE FUNCTION distlock.try_ensure(key text, token text, ttl interval) RETURNS timestamptz
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_try_ensure';
+COMMENT ON FUNCTION distlock.try_ensure(text, text, interval) IS 'as ensure, but NULL when not held. Errors: 25006, 54000, 22004, 22023, 22001';
+
+CREATE FUNCTION distlock.extend_all(token text, ttl interval) RETURNS integer
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_extend_all';
+COMMENT ON FUNCTION distlock.extend_all(text, interval) IS 'extend every lock held under the token; returns how many. Reads the whole table. Errors: 25006, 54000, 22004, 22023, 22001';
+
+-- ---------------------------------------------------------------------------
+-- Release
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION distlock.release(key text, token text) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_release';
+COMMENT ON FUNCTION distlock.release(text, text) IS 'give the lock back when the transaction commits. Errors: LK001 not held (expired, released, another''s), 25006, 54000, 22004, 22023, 22001';
+
+CREATE FUNCTION distlock.try_release(key text, token text) RETURNS boolean
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_try_release';
+COMMENT ON FUNCTION distlock.try_release(text, text) IS 'as release, but false when not held. Errors: 25006, 54000, 22004, 22023, 22001';
+
+CREATE FUNCTION distlock.release_all(token text) RETURNS integer
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_release_all';
+COMMENT ON FUNCTION distlock.release_all(text) IS 'release every lock held under the token; returns how many. Reads the whole table. Errors: 25006, 54000, 22004, 22023, 22001';
+
+-- ---------------------------------------------------------------------------
+-- Look
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION distlock.ttl(key text, token text) RETURNS interval
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_ttl';
+COMMENT ON FUNCTION distlock.ttl(text, text) IS 'time left of the lease; NULL when not held with that token. Errors: 22004, 22023, 22001';
+
+CREATE FUNCTION distlock.fence(key text, token text) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_fence';
+COMMENT ON FUNCTION distlock.fence(text, text) IS 'fencing number of the grant; NULL when not held with that token. Errors: 22004, 22023, 22001';
+
+CREATE FUNCTION distlock.is_held(key text) RETURNS boolean
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_is_held';
+COMMENT ON FUNCTION distlock.is_held(text) IS 'whether anyone holds the lock at this moment, holders that have not committed yet included. Errors: 22004, 22023, 22001';
+
+CREATE FUNCTION distlock.key_id(key text) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_key_id';
+COMMENT ON FUNCTION distlock.key_id(text) IS 'the number under which pg_locks shows the key: (classid << 32) | objid. Errors: 22004, 22023, 22001';
+
+-- ---------------------------------------------------------------------------
+-- For administrators
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION distlock.force_release(key text) RETURNS boolean
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_force_release';
+REVOKE ALL ON FUNCTION distlock.force_release(text) FROM PUBLIC;
+COMMENT ON FUNCTION distlock.force_release(text) IS 'end the lock whoever holds it; its token is dead at once. False when nobody held it. Errors: 55P03 another transaction has the key locked, 25006, 54000, 22004, 22023, 22001, 42501';
+
+CREATE FUNCTION distlock.force_acquire(key text, ttl interval, scope text DEFAULT 'lease',
+		owner text DEFAULT NULL, data text DEFAULT NULL) RETURNS text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_force_acquire';
+REVOKE ALL ON FUNCTION distlock.force_acquire(text, interval, text, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION distlock.force_acquire(text, interval, text, text, text) IS 'take the lock over from whoever holds it and return the new token; the old one is dead at once. Errors: 55P03 another transaction has the key locked, 40001, 25006, 54000, 22004, 22023, 22001, 42501';
+
+CREATE FUNCTION distlock.advance_fence() RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_advance_fence';
+REVOKE ALL ON FUNCTION distlock.advance_fence() FROM PUBLIC;
+COMMENT ON FUNCTION distlock.advance_fence() IS 'begin a new epoch of fencing numbers, after a restore that cannot be detected; every later fence is greater than the result. Not undone by a rollback. Errors: 25006, 42501';
+
+CREATE PROCEDURE distlock.purge()
+	LANGUAGE c
+	AS 'MODULE_PATHNAME', 'distlock_purge';
+REVOKE ALL ON PROCEDURE distlock.purge() FROM PUBLIC;
+COMMENT ON PROCEDURE distlock.purge() IS 'free the rows of lapsed leases and delete the free rows that no snapshot can need, in small transactions of its own. Errors: 2D000 inside a transaction block, 25006, 42501';
+
+-- Whoever installs the extension administers it (it need not be a superuser).
+GRANT EXECUTE ON FUNCTION distlock.force_release(text) TO @extowner@;
+GRANT EXECUTE ON FUNCTION distlock.force_acquire(text, interval, text, text, text) TO @extowner@;
+GRANT EXECUTE ON FUNCTION distlock.advance_fence() TO @extowner@;
+GRANT EXECUTE ON PROCEDURE distlock.purge() TO @extowner@;
+
+-- ---------------------------------------------------------------------------
+-- Views.  None shows a token.
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION distlock.queue(OUT key text, OUT "position" integer, OUT pid integer,
+		OUT waiting_since timestamptz, OUT wait_until timestamptz) RETURNS SETOF record
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_queue';
+COMMENT ON FUNCTION distlock.queue() IS 'who waits for which key, in the order of service; see the view distlock.waiters';
+
+CREATE VIEW distlock.waiters WITH (security_barrier) AS
+	SELECT q.key,
+		q."position",
+		q.pid,
+		a.usename AS role,
+		a.application_name,
+		q.waiting_since,
+		q.wait_until
+	FROM distlock.queue() q
+		LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) q.pid;
+COMMENT ON VIEW distlock.waiters IS 'who waits for which key; position 1 is served next';
+
+CREATE VIEW distlock.locks WITH (security_barrier) AS
+	SELECT l.key,
+		CASE l.scope WHEN 'l' THEN 'lease' END AS scope,
+		l.fence,
+		l.owner,
+		CASE WHEN pg_catalog.pg_has_role(l.role, 'USAGE')
+				OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
+			THEN l.data END AS data,
+		l.pid,
+		pg_catalog.pg_get_userbyid(l.role) AS role,
+		a.application_name,
+		a.client_addr,
+		l.acquired_at,
+		l.expires_at,
+		pg_catalog.ceil(EXTRACT(epoch FROM l.expires_at OPERATOR(pg_catalog.-) c.now)
+			OPERATOR(pg_catalog.*) 1000)::bigint AS remaining_ms,
+		COALESCE(w.waiters, 0)::integer AS waiters
+	FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) c
+		JOIN distlock.lock l ON l.token IS NOT NULL
+			AND l.expires_at OPERATOR(pg_catalog.>) c.now
+		LEFT JOIN (SELECT q.key, pg_catalog.count(*) AS waiters
+			FROM distlock.queue() q GROUP BY q.key) w
+			ON w.key OPERATOR(pg_catalog.=) l.key
+		LEFT JOIN pg_catalog.pg_stat_activity a
+			ON a.pid OPERATOR(pg_catalog.=) l.pid
+				AND a.backend_start OPERATOR(pg_catalog.<=) l.acquired_at;
+COMMENT ON VIEW distlock.locks IS 'the locks held now, as far as committed; data of other roles'' locks only for members of pg_read_all_stats; application_name and client_addr while the session that acquired lives';
+
+-- What everybody may do; README has the block for the other choice.
+GRANT USAGE ON SCHEMA distlock TO PUBLIC;
+GRANT SELECT ON distlock.locks, distlock.waiters TO PUBLIC;

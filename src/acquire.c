@@ -1,0 +1,475 @@
+/*-------------------------------------------------------------------------
+ *
+ * acquire.c
+ *	  The rules of leases: who gets a lock, and how one waits for it.
+ *
+ * A newcomer looks, passes by the queue, and asks for the key lock without
+ * waiting.  If that does not give it the lock, and it may wait, it joins the
+ * queue of the key: a lock of its own, so that the lock manager keeps the
+ * order.  Only the head of the queue waits for the lock itself:
+ *
+ * - While the row shows a lease that nobody is changing, the head sleeps on
+ *	 its latch, until the lease's end or until it is woken (wake.c).  It does not
+ *	 ask for the key lock, so that it is not in the way of the holder's extends.
+ * - Otherwise, the lock being free or in the hands of a transaction that has not
+ *	 ended, it asks for the key lock and waits in the lock manager, where
+ *	 deadlocks are found.
+ *
+ * Why a newcomer does not overtake the queue: it holds the queue lock (Share)
+ * while it asks for the key lock, and does not get it when anybody waits in
+ * the queue or stands at its head (Exclusive).
+ *
+ * Why nobody waits for itself: who holds the key lock already, from an earlier
+ * call in the same transaction, does not queue.  If the row is another's, it
+ * is refused at once: nobody else can change that while it holds the lock.
+ *
+ * Why a live holder does not queue: its token is a right to the lock now; to
+ * wait behind those who wait for it to go would be a deadlock.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/timestamp.h"
+
+#include "duration.h"
+#include "errors.h"
+#include "key_lock.h"
+#include "lease.h"
+#include "lease_row.h"
+#include "lock_table.h"
+#include "token.h"
+#include "wait.h"
+
+/*
+ * How long a call that must not wait puts up with somebody who has the key
+ * locked but shows no lock held: a late release, a purge, a grant about to be
+ * written are gone in less, and refusing because of them would mean that a
+ * lock that nobody holds is not granted to anybody.
+ */
+#define PASSING_BY (20 * USECS_PER_SEC / 1000)
+
+/* What came of asking for one's own lock again. */
+typedef enum RenewResult
+{
+	RENEW_DONE,
+	RENEW_REFUSED,				/* another transaction has the key locked */
+	RENEW_LOST					/* it is no longer held with this token */
+} RenewResult;
+
+/* For wait_for_lock(). */
+typedef struct KeyLockWait
+{
+	const LockKey *key;
+	LOCKMODE	mode;
+} KeyLockWait;
+
+static bool acquire_now(const AcquireRequest *request, Grant *grant,
+						Refusal *refusal);
+static bool acquire_by_retrying(const AcquireRequest *request, Grant *grant,
+								Refusal *refusal);
+static bool acquire_by_queueing(const AcquireRequest *request, Grant *grant,
+								Refusal *refusal);
+static bool acquire_as_head(const AcquireRequest *request,
+							const WaitBudget *budget, Grant *grant,
+							Refusal *refusal);
+static bool acquire_holding_key_lock(const AcquireRequest *request,
+									 Grant *grant, Refusal *refusal);
+static bool take(const AcquireRequest *request, Grant *grant,
+				 Refusal *refusal);
+static RenewResult renew(const AcquireRequest *request,
+						 const WaitBudget *budget, Grant *grant,
+						 Refusal *refusal);
+static void look_at(const LockKey *key, LockLook *look);
+static const LockRow *look_holder(const LockLook *look, TimestampTz now);
+static bool look_is_own(const AcquireRequest *request, const LockLook *look,
+						TimestampTz now);
+static bool look_is_settled(const LockLook *look, TimestampTz now);
+static void refuse_held(const LockRow *row, TimestampTz now, Refusal *refusal);
+static void refuse_changing(const LockKey *key, Refusal *refusal);
+static void lock_key(void *arg);
+static void lock_queue(void *arg);
+
+bool
+lease_acquire(const AcquireRequest *request, Grant *grant, Refusal *refusal)
+{
+	error_unless_writable("an acquisition of a lock");
+
+	/* Find out whether the ttl is possible before anything else happens. */
+	(void) duration_end(GetCurrentTimestamp(), request->ttl);
+
+	if (key_lock_held(&request->key))
+		return acquire_holding_key_lock(request, grant, refusal);
+	if (request->retry != NULL)
+		return acquire_by_retrying(request, grant, refusal);
+	if (acquire_now(request, grant, refusal))
+		return true;
+	if (request->wait == 0)
+		return false;
+	return acquire_by_queueing(request, grant, refusal);
+}
+
+/*
+ * One attempt of a newcomer.  It does not wait, but for those passing by.
+ */
+static bool
+acquire_now(const AcquireRequest *request, Grant *grant, Refusal *refusal)
+{
+	const LockKey *key = &request->key;
+	WaitBudget	patience;
+	long		pause = 50;		/* microseconds */
+	bool		first = true;
+
+	for (;;)
+	{
+		LockLook	look;
+		TimestampTz now;
+		bool		locked;
+
+		look_at(key, &look);
+		now = GetCurrentTimestamp();
+		if (look_is_own(request, &look, now))
+		{
+			RenewResult result;
+
+			wait_begin(&patience, PASSING_BY);
+			result = renew(request, &patience, grant, refusal);
+			if (result != RENEW_LOST)
+				return result == RENEW_DONE;
+			continue;
+		}
+		if (look_holder(&look, now) != NULL)
+		{
+			refuse_held(look_holder(&look, now), now, refusal);
+			return false;
+		}
+
+		if (!queue_lock_pass(key))
+		{
+			refusal->reason = REFUSED_QUEUE;
+			return false;
+		}
+		locked = key_lock_try(key, ExclusiveLock);
+		queue_lock_passed(key);
+		if (locked)
+		{
+			if (take(request, grant, refusal))
+				return true;
+			key_lock_let_go(key, ExclusiveLock);
+			return false;
+		}
+
+		/* Somebody has the key locked, but there is no lock to be seen. */
+		if (first)
+			wait_begin(&patience, PASSING_BY);
+		else if (wait_is_over(&patience))
+		{
+			refuse_changing(key, refusal);
+			return false;
+		}
+		first = false;
+		pg_usleep(pause);
+		pause = Min(2 * pause, 2000);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/*
+ * Attempts at the times of the strategy, without queueing.
+ */
+static bool
+acquire_by_retrying(const AcquireRequest *request, Grant *grant,
+					Refusal *refusal)
+{
+	WaitBudget	budget;
+
+	/* Without a wait, only the strategy limits it. */
+	wait_begin(&budget, request->wait);
+	if (request->wait == 0)
+		budget.deadline = DT_NOEND;
+
+	for (int64 n = 1;; n++)
+	{
+		int64		delay;
+		TimestampTz next;
+
+		if (acquire_now(request, grant, refusal))
+			return true;
+		if (!retry_delay(request->retry, n, &delay) || wait_is_over(&budget))
+			return false;
+
+		next = GetCurrentTimestamp() + delay;
+		while (GetCurrentTimestamp() < next && !wait_is_over(&budget))
+		{
+			ResetLatch(MyLatch);
+			CHECK_FOR_INTERRUPTS();
+			wait_sleep(&budget, next);
+		}
+		wait_check_client();
+	}
+}
+
+static bool
+acquire_by_queueing(const AcquireRequest *request, Grant *grant,
+					Refusal *refusal)
+{
+	const LockKey *key = &request->key;
+	WaitBudget	budget;
+	bool		granted = false;
+
+	wait_begin(&budget, request->wait);
+	queue_note_put(budget.start, budget.deadline);
+	if (queue_lock_try(key) ||
+		wait_for_lock(&budget, lock_queue, unconstify(LockKey *, key)))
+	{
+		granted = acquire_as_head(request, &budget, grant, refusal);
+		queue_lock_let_go(key);
+	}
+	queue_note_remove(budget.start, budget.deadline);
+	return granted;
+}
+
+static bool
+acquire_as_head(const AcquireRequest *request, const WaitBudget *budget,
+				Grant *grant, Refusal *refusal)
+{
+	const LockKey *key = &request->key;
+	KeyLockWait wait = {key, ExclusiveLock};
+
+	for (;;)
+	{
+		LockLook	look;
+		TimestampTz now;
+
+		/* The latch first: what happens after the look sets it again. */
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		wait_check_client();
+		look_at(key, &look);
+		now = GetCurrentTimestamp();
+
+		if (look_is_own(request, &look, now))
+		{
+			RenewResult result = renew(request, budget, grant, refusal);
+
+			if (result != RENEW_LOST)
+				return result == RENEW_DONE;
+			continue;
+		}
+
+		if (look_is_settled(&look, now))
+		{
+			if (now >= budget->deadline)
+			{
+				refuse_held(&look.row, now, refusal);
+				return false;
+			}
+			wait_sleep(budget, look.row.expires_at);
+			continue;
+		}
+
+		/* A last try even when the time is up: it may just have got free. */
+		if (!key_lock_try(key, ExclusiveLock) &&
+			!wait_for_lock(budget, lock_key, &wait))
+		{
+			if (look_holder(&look, now) != NULL)
+				refuse_held(look_holder(&look, now), now, refusal);
+			else
+				refuse_changing(key, refusal);
+			return false;
+		}
+		wait_check_client();
+		if (take(request, grant, refusal))
+			return true;
+		key_lock_let_go(key, ExclusiveLock);
+	}
+}
+
+/*
+ * An earlier call of this transaction has locked the key, for a row that it
+ * released, extended or acquired, or for another key with the same hash.
+ */
+static bool
+acquire_holding_key_lock(const AcquireRequest *request, Grant *grant,
+						 Refusal *refusal)
+{
+	const LockKey *key = &request->key;
+	KeyLockWait wait = {key, ExclusiveLock};
+	WaitBudget	patience;
+	LockLook	look;
+	TimestampTz now;
+
+	look_at(key, &look);
+	now = GetCurrentTimestamp();
+	if (look_holder(&look, now) != NULL && !look_is_own(request, &look, now))
+	{
+		refuse_held(look_holder(&look, now), now, refusal);
+		return false;
+	}
+
+	/*
+	 * Asking without waiting would be refused when others wait for the key
+	 * lock; asking in earnest goes before them.
+	 */
+	wait_begin(&patience, PASSING_BY);
+	if (!wait_for_lock(&patience, lock_key, &wait))
+	{
+		refuse_changing(key, refusal);
+		return false;
+	}
+	if (take(request, grant, refusal))
+		return true;
+	key_lock_let_go(key, ExclusiveLock);
+	return false;
+}
+
+/*
+ * Grant or refuse; the caller holds the key lock in Exclusive mode.
+ */
+static bool
+take(const AcquireRequest *request, Grant *grant, Refusal *refusal)
+{
+	LockTable	table;
+	LockRow		row;
+	TimestampTz now;
+	bool		found;
+	bool		granted = true;
+
+	lock_table_open(&table, RowExclusiveLock);
+	found = lock_table_find(&table, &request->key, &row);
+	now = GetCurrentTimestamp();
+
+	if (!found || !lock_row_is_held(&row, now))
+		lease_row_grant(&table, request, found ? &row : NULL, now, grant);
+	else if (request->token != NULL && token_equal(row.token, request->token))
+		lease_row_renew(&table, request, &row, now, grant);
+	else
+	{
+		refuse_held(&row, now, refusal);
+		granted = false;
+	}
+	lock_table_close(&table, granted);
+	return granted;
+}
+
+/*
+ * The look has shown a live lock with the request's own token: start its ttl
+ * anew.  This takes the key lock in the mode of an extend.
+ */
+static RenewResult
+renew(const AcquireRequest *request, const WaitBudget *budget, Grant *grant,
+	  Refusal *refusal)
+{
+	const LockKey *key = &request->key;
+	KeyLockWait wait = {key, ShareUpdateExclusiveLock};
+	LockTable	table;
+	LockRow		row;
+	TimestampTz now;
+
+	if (!key_lock_try(key, ShareUpdateExclusiveLock) &&
+		!wait_for_lock(budget, lock_key, &wait))
+	{
+		refuse_changing(key, refusal);
+		return RENEW_REFUSED;
+	}
+
+	lock_table_open(&table, RowExclusiveLock);
+	if (lock_table_find(&table, key, &row))
+	{
+		now = GetCurrentTimestamp();
+		if (lock_row_is_held(&row, now) &&
+			token_equal(row.token, request->token))
+		{
+			lease_row_renew(&table, request, &row, now, grant);
+			lock_table_close(&table, true);
+			return RENEW_DONE;
+		}
+	}
+	lock_table_close(&table, false);
+	key_lock_let_go(key, ShareUpdateExclusiveLock);
+	return RENEW_LOST;
+}
+
+static void
+look_at(const LockKey *key, LockLook *look)
+{
+	LockTable	table;
+
+	lock_table_open(&table, RowExclusiveLock);
+	lock_table_look(&table, key, look);
+	lock_table_close(&table, false);
+}
+
+/*
+ * Who holds the lock, committed or not; NULL for nobody.
+ */
+static const LockRow *
+look_holder(const LockLook *look, TimestampTz now)
+{
+	if (look->found && lock_row_is_held(&look->row, now))
+		return &look->row;
+	if (look->pending && lock_row_is_held(&look->pending_row, now))
+		return &look->pending_row;
+	return NULL;
+}
+
+static bool
+look_is_own(const AcquireRequest *request, const LockLook *look,
+			TimestampTz now)
+{
+	return request->token != NULL && look->found &&
+		lock_row_is_held(&look->row, now) &&
+		token_equal(look->row.token, request->token);
+}
+
+/*
+ * A committed lease that nobody is changing, except to extend it.
+ */
+static bool
+look_is_settled(const LockLook *look, TimestampTz now)
+{
+	if (!look->found || !lock_row_is_held(&look->row, now))
+		return false;
+	if (!look->changing && !look->pending)
+		return true;
+	return look->pending && look->pending_row.token != NULL &&
+		look->pending_row.fence == look->row.fence;
+}
+
+static void
+refuse_held(const LockRow *row, TimestampTz now, Refusal *refusal)
+{
+	refusal->reason = REFUSED_HELD;
+	refusal->owner = NULL;
+	if (row->owner != NULL)
+	{
+		/* The row may be in a buffer that is about to be let go of. */
+		refusal->owner = palloc(VARSIZE_ANY(row->owner));
+		memcpy(refusal->owner, row->owner, VARSIZE_ANY(row->owner));
+	}
+	refusal->pid = row->pid;
+	refusal->remaining = row->expires_at - now;
+}
+
+static void
+refuse_changing(const LockKey *key, Refusal *refusal)
+{
+	refusal->reason = REFUSED_CHANGING;
+	refusal->pid = key_lock_blocker(key, ExclusiveLock);
+}
+
+static void
+lock_key(void *arg)
+{
+	KeyLockWait *wait = arg;
+
+	key_lock_wait(wait->key, wait->mode);
+}
+
+static void
+lock_queue(void *key)
+{
+	queue_lock_wait(key);
+}

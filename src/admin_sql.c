@@ -1,0 +1,95 @@
+/*-------------------------------------------------------------------------
+ *
+ * admin_sql.c
+ *	  SQL functions for administrators and for the views.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/execnodes.h"
+#include "nodes/parsenodes.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "compat.h"
+#include "errors.h"
+#include "fence.h"
+#include "purge.h"
+#include "queue.h"
+
+DISTLOCK_FUNCTION(distlock_advance_fence);
+DISTLOCK_FUNCTION(distlock_record_incarnation);
+DISTLOCK_FUNCTION(distlock_purge);
+DISTLOCK_FUNCTION(distlock_queue);
+
+Datum
+distlock_advance_fence(PG_FUNCTION_ARGS)
+{
+	error_unless_writable("advance_fence()");
+	PG_RETURN_INT64(fence_advance());
+}
+
+Datum
+distlock_record_incarnation(PG_FUNCTION_ARGS)
+{
+	fence_record_incarnation();
+	PG_RETURN_VOID();
+}
+
+Datum
+distlock_purge(PG_FUNCTION_ARGS)
+{
+	bool		atomic = !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic;
+	BlockNumber page = 0;
+
+	error_unless_writable("purge()");
+	if (atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("purge() cannot run inside a transaction block"),
+				 errhint("It commits its own transactions: call it by itself.")));
+
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		page = purge_step(page);
+		SPI_commit();
+	} while (page != InvalidBlockNumber);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+Datum
+distlock_queue(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	ListCell   *cell;
+
+	InitMaterializedSRF(fcinfo, 0);
+	foreach(cell, queue_read())
+	{
+		QueuedWaiter *waiter = lfirst(cell);
+		Datum		values[5];
+		bool		isnull[5] = {false};
+
+		values[0] = PointerGetDatum(waiter->key);
+		isnull[0] = (waiter->key == NULL);
+		values[1] = Int32GetDatum(waiter->position);
+		values[2] = Int32GetDatum(waiter->pid);
+		values[3] = TimestampTzGetDatum(waiter->waiting_since);
+		isnull[3] = (waiter->waiting_since == 0);
+		values[4] = TimestampTzGetDatum(waiter->wait_until);
+		isnull[4] = (waiter->wait_until == 0);
+		tuplestore_putvalues(result->setResult, result->setDesc, values,
+							 isnull);
+	}
+	return (Datum) 0;
+}

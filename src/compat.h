@@ -1,0 +1,134 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  What differs between PostgreSQL 15, 16, 17 and 18.
+ *
+ * Every test of the server's version is in this file; all others call the
+ * small wrappers given here.  Include it after postgres.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DISTLOCK_COMPAT_H
+#define DISTLOCK_COMPAT_H
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "fmgr.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/sinvaladt.h"
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 150000
+#error "distlock needs PostgreSQL 15 or later"
+#endif
+
+/*
+ * An SQL function of ours.  Up to PostgreSQL 15, PG_FUNCTION_INFO_V1 exports
+ * only what goes with the function.
+ */
+#define DISTLOCK_FUNCTION(name) \
+	extern PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
+	PG_FUNCTION_INFO_V1(name)
+
+/*
+ * From libpq/libpq.h, which cannot be included where the headers of the
+ * Kerberos library are not installed.
+ */
+extern bool pq_check_connection(void);
+
+/* Does this backend hold the lock in exactly this mode? */
+static inline bool
+compat_lock_held(const LOCKTAG *tag, LOCKMODE mode)
+{
+#if PG_VERSION_NUM >= 170000
+	return LockHeldByMe(tag, mode, false);
+#else
+	return LockHeldByMe(tag, mode);
+#endif
+}
+
+/*
+ * Take a transaction-level lock without waiting and without an error when the
+ * shared lock table is full: both are LOCKACQUIRE_NOT_AVAIL.
+ */
+static inline LockAcquireResult
+compat_lock_try_quietly(const LOCKTAG *tag, LOCKMODE mode)
+{
+#if PG_VERSION_NUM >= 180000
+	return LockAcquireExtended(tag, mode, false, true, false, NULL, false);
+#else
+	return LockAcquireExtended(tag, mode, false, true, false, NULL);
+#endif
+}
+
+/* The process of a virtual transaction; NULL when there is none. */
+static inline PGPROC *
+compat_vxid_proc(const VirtualTransactionId *vxid)
+{
+#if PG_VERSION_NUM >= 170000
+	return ProcNumberGetProc(vxid->procNumber);
+#else
+	return BackendIdGetProc(vxid->backendId);
+#endif
+}
+
+static inline IndexScanDesc
+compat_index_beginscan(Relation table, Relation index, Snapshot snapshot,
+					   int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(table, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(table, index, snapshot, nkeys, 0);
+#endif
+}
+
+/*
+ * Update one row that nobody else can be changing.  *new_index_entries tells
+ * whether the new version needs entries in the indexes (it was not HOT).
+ */
+static inline TM_Result
+compat_table_update(Relation table, ItemPointer tid, TupleTableSlot *slot,
+					CommandId cid, TM_FailureData *failure,
+					bool *new_index_entries)
+{
+	LockTupleMode mode;
+	TM_Result	result;
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes update_indexes;
+#else
+	bool		update_indexes;
+#endif
+
+	result = table_tuple_update(table, tid, slot, cid, InvalidSnapshot,
+								InvalidSnapshot, true, failure, &mode,
+								&update_indexes);
+#if PG_VERSION_NUM >= 160000
+	*new_index_entries = (update_indexes == TU_All);
+#else
+	*new_index_entries = update_indexes;
+#endif
+	return result;
+}
+
+/*
+ * The wait event of a session that waits for a lock: named where PostgreSQL
+ * lets extensions name one.
+ */
+static inline uint32
+compat_wait_event_acquire(void)
+{
+#if PG_VERSION_NUM >= 170000
+	static uint32 event = 0;
+
+	if (event == 0)
+		event = WaitEventExtensionNew("DistlockAcquire");
+	return event;
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+#endif							/* DISTLOCK_COMPAT_H */

@@ -1,0 +1,63 @@
+/*-------------------------------------------------------------------------
+ *
+ * errors.c
+ *	  Errors that more than one part of distlock raises.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "mb/pg_wchar.h"
+
+#include "errors.h"
+
+/* More of a key than this is not shown in a message. */
+#define SHOWN_KEY_BYTES 128
+
+char *
+error_key(const LockKey *key)
+{
+	int			len;
+
+	if (key->len <= SHOWN_KEY_BYTES)
+		return pnstrdup(key->bytes, key->len);
+
+	len = pg_mbcliplen(key->bytes, key->len, SHOWN_KEY_BYTES);
+	return psprintf("%.*s...", len, key->bytes);
+}
+
+void
+error_not_held(const LockKey *key)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_HELD),
+			 errmsg("lock \"%s\" is not held with this token",
+					error_key(key)),
+			 errdetail("It has expired, has been released or forced, or is held by another."),
+			 errhint("Work done since it was lost may overlap with another holder's; acquire the lock anew.")));
+}
+
+/*
+ * Call this before any lock is taken, so that a refusal leaves nothing.
+ */
+void
+error_unless_writable(const char *what)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute %s during recovery", what),
+				 errhint("Connect to the primary server.")));
+	if (XactReadOnly)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute %s in a read-only transaction", what),
+				 errhint("Use a read-write transaction.")));
+	if (IsInParallelMode())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("cannot execute %s during a parallel operation", what),
+				 errhint("Do not call it from a function that is labeled PARALLEL SAFE or PARALLEL RESTRICTED.")));
+}

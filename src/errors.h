@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * errors.h
+ *	  Errors that more than one part of distlock raises.
+ *
+ * No message, detail or hint carries a token.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DISTLOCK_ERRORS_H
+#define DISTLOCK_ERRORS_H
+
+#include "distlock.h"
+
+/* SQLSTATE class LK is ours: the standard leaves I to Z to implementations. */
+#define ERRCODE_LOCK_NOT_HELD		MAKE_SQLSTATE('L', 'K', '0', '0', '1')
+#define ERRCODE_STALE_FENCE			MAKE_SQLSTATE('L', 'K', '0', '0', '2')
+
+/* A key cut to a length fit for a message; palloc'd. */
+extern char *error_key(const LockKey *key);
+
+/* LK001: the caller does not hold the lock. */
+extern void error_not_held(const LockKey *key) pg_attribute_noreturn();
+
+/* 25006 or 25000: refuse to change a lock where nothing may be written. */
+extern void error_unless_writable(const char *what);
+
+#endif							/* DISTLOCK_ERRORS_H */

@@ -1,0 +1,326 @@
+/*-------------------------------------------------------------------------
+ *
+ * fence.c
+ *	  Fencing numbers.
+ *
+ * A fence is the value of the sequence fence_seq.  A sequence is not rolled
+ * back, and what it logs ahead of itself is flushed here before a number is
+ * given out, so that a crash cannot bring a number back that was seen.
+ *
+ * That leaves the ways in which the data of a server can go back in time or
+ * live on twice: promotion of a standby that lacks the last WAL, recovery to
+ * a point in time, dump and restore, a database copied as a template.  Each
+ * changes the incarnation of the data: system identifier, timeline, database
+ * or sequence are others than those recorded.  Then a new epoch begins.
+ *
+ * An epoch is the number of seconds from 2024 to the moment it begins, and its
+ * fences start at 2^22 times that.  Since nobody can draw 2^22 numbers a
+ * second from a sequence, every fence ever given out, in this copy of the data
+ * or in any other, is below the epoch of the present; so a new epoch is above
+ * what was lost with the WAL, and above the epochs of other restores of the
+ * same dump.  Clocks that go wrong are allowed for: an epoch is also above
+ * everything that can be seen here, by a margin of 2^32 numbers.  A fence fits
+ * into 53 bits (numbers of JavaScript, doubles) until 2092.
+ *
+ * Recording and jumping are not transactional, so that a rollback does not
+ * undo them and nobody waits for the transaction that happens to do it.  The
+ * epoch and the incarnation are dumped, the counter is not: restoring a dump
+ * over a live database cannot take it back.
+ *
+ * In which order.  Under a short lock of its own: read, choose, set the
+ * counter, flush, record the incarnation, flush.  A crash between leads to one
+ * more epoch.  A session draws only after it has seen the record right, and
+ * never remembers what it saw during recovery, since it may live through a
+ * promotion.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/xlog.h"
+#include "catalog/pg_authid.h"
+#include "commands/sequence.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "fence.h"
+#include "key.h"
+#include "relations.h"
+
+/* Bits of a fence below its epoch. */
+#define EPOCH_SHIFT 22
+
+/* Epochs skipped beyond what can be seen: 2^32 numbers. */
+#define EPOCH_MARGIN 1024
+
+/* 2024-01-01 00:00 UTC in seconds from 2000-01-01, where timestamps begin. */
+#define EPOCH_ZERO (INT64CONST(8766) * SECS_PER_DAY)
+
+/* What a sequence says of itself. */
+typedef struct SequenceState
+{
+	int64		last_value;
+	bool		is_called;
+	XLogRecPtr	lsn;			/* of its last WAL record */
+} SequenceState;
+
+static void ensure_epoch(Oid fence_seq);
+static int64 begin_epoch(Oid fence_seq, int64 above);
+static void record_incarnation(Oid fence_seq);
+static int64 current_incarnation(Oid fence_seq);
+static int64 current_epoch(void);
+static void lock_epoch(void);
+static void unlock_epoch(void);
+static void sequence_read(Oid sequence, SequenceState *state);
+static void sequence_set(Oid sequence, int64 value);
+static void sequence_flush(Oid sequence);
+
+/*
+ * The fence sequence whose incarnation this session has found right.  Set
+ * only outside recovery; from then on it can change only with the sequence.
+ */
+static Oid	verified_sequence = InvalidOid;
+
+int64
+fence_next(int64 above)
+{
+	Oid			fence_seq = relations_oid(REL_FENCE_SEQ);
+
+	if (verified_sequence != fence_seq)
+		ensure_epoch(fence_seq);
+
+	for (;;)
+	{
+		int64		fence = nextval_internal(fence_seq, false);
+
+		sequence_flush(fence_seq);
+		if (fence > above)
+			return fence;
+
+		/* Somebody has set the sequence back. */
+		lock_epoch();
+		begin_epoch(fence_seq, above);
+		unlock_epoch();
+	}
+}
+
+int64
+fence_advance(void)
+{
+	Oid			fence_seq = relations_oid(REL_FENCE_SEQ);
+	int64		base;
+
+	ensure_epoch(fence_seq);
+	lock_epoch();
+	base = begin_epoch(fence_seq, 0);
+	unlock_epoch();
+	return base;
+}
+
+void
+fence_record_incarnation(void)
+{
+	record_incarnation(relations_oid(REL_FENCE_SEQ));
+}
+
+/*
+ * Begin a new epoch if the data is of another incarnation than the one
+ * recorded.
+ */
+static void
+ensure_epoch(Oid fence_seq)
+{
+	Oid			incarnation_seq = relations_oid(REL_INCARNATION_SEQ);
+	int64		incarnation = current_incarnation(fence_seq);
+	SequenceState recorded;
+
+	sequence_read(incarnation_seq, &recorded);
+	if (!recorded.is_called || recorded.last_value != incarnation)
+	{
+		lock_epoch();
+		sequence_read(incarnation_seq, &recorded);
+		if (!recorded.is_called || recorded.last_value != incarnation)
+		{
+			begin_epoch(fence_seq, 0);
+			record_incarnation(fence_seq);
+		}
+		unlock_epoch();
+	}
+
+	/* A record set by another session may not have reached the disk. */
+	sequence_flush(incarnation_seq);
+	verified_sequence = fence_seq;
+}
+
+/*
+ * Move the fence to the start of a new epoch, above "above" as well; returns
+ * a number below all that follow.  The caller holds the epoch lock.
+ */
+static int64
+begin_epoch(Oid fence_seq, int64 above)
+{
+	Oid			epoch_seq = relations_oid(REL_EPOCH_SEQ);
+	SequenceState fence;
+	SequenceState epoch_before;
+	int64		epoch;
+
+	sequence_read(fence_seq, &fence);
+	sequence_read(epoch_seq, &epoch_before);
+
+	epoch = (Max(fence.last_value, above) >> EPOCH_SHIFT) + EPOCH_MARGIN;
+	if (epoch_before.is_called)
+		epoch = Max(epoch, epoch_before.last_value + 1);
+	epoch = Max(epoch, current_epoch());
+	if (epoch > (PG_INT64_MAX >> EPOCH_SHIFT) - EPOCH_MARGIN)
+		ereport(ERROR,
+				(errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
+				 errmsg("fencing numbers are used up"),
+				 errhint("Check the clock of the server.")));
+
+	sequence_set(epoch_seq, epoch);
+	sequence_set(fence_seq, epoch << EPOCH_SHIFT);
+	sequence_flush(epoch_seq);
+	sequence_flush(fence_seq);
+	return epoch << EPOCH_SHIFT;
+}
+
+static void
+record_incarnation(Oid fence_seq)
+{
+	Oid			incarnation_seq = relations_oid(REL_INCARNATION_SEQ);
+
+	sequence_set(incarnation_seq, current_incarnation(fence_seq));
+	sequence_flush(incarnation_seq);
+}
+
+/*
+ * A digest of what tells this incarnation of the data from others, 1 or more.
+ * Two incarnations have the same with a chance of 2^-62.
+ */
+static int64
+current_incarnation(Oid fence_seq)
+{
+	struct
+	{
+		uint64		system_identifier;
+		uint32		timeline;
+		uint32		database;
+		uint32		sequence;
+		uint32		zero;
+	}			incarnation;
+	uint64		digest;
+
+	Assert(!RecoveryInProgress());
+
+	memset(&incarnation, 0, sizeof(incarnation));
+	incarnation.system_identifier = GetSystemIdentifier();
+	/* The control file learns of a new timeline later than this does. */
+	incarnation.timeline = GetWALInsertionTimeLine();
+	incarnation.database = MyDatabaseId;
+	incarnation.sequence = fence_seq;
+	digest = hash_bytes_extended((const unsigned char *) &incarnation,
+								 sizeof(incarnation), 0);
+	return (int64) (digest >> 1) | 1;
+}
+
+static int64
+current_epoch(void)
+{
+	int64		seconds = GetCurrentTimestamp() / USECS_PER_SEC - EPOCH_ZERO;
+
+	return Max(seconds, 0) + 1;
+}
+
+/*
+ * A lock to choose epochs one at a time.  An error lets go of it with the
+ * transaction.
+ */
+static void
+lock_epoch(void)
+{
+	LOCKTAG		tag;
+	ResourceOwner saved = CurrentResourceOwner;
+
+	key_lock_tag(&tag, 0, CLASS_EPOCH);
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	CurrentResourceOwner = saved;
+}
+
+static void
+unlock_epoch(void)
+{
+	LOCKTAG		tag;
+	ResourceOwner saved = CurrentResourceOwner;
+
+	key_lock_tag(&tag, 0, CLASS_EPOCH);
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	LockRelease(&tag, ExclusiveLock, false);
+	CurrentResourceOwner = saved;
+}
+
+/*
+ * Read a sequence's page: one tuple, written in place.
+ */
+static void
+sequence_read(Oid sequence, SequenceState *state)
+{
+	Relation	rel = relation_open(sequence, AccessShareLock);
+	Buffer		buffer = ReadBuffer(rel, 0);
+	Page		page;
+	ItemId		item;
+	Form_pg_sequence_data data;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	item = PageGetItemId(page, FirstOffsetNumber);
+	data = (Form_pg_sequence_data)
+		((char *) PageGetItem(page, item) +
+		 ((HeapTupleHeader) PageGetItem(page, item))->t_hoff);
+	state->last_value = data->last_value;
+	state->is_called = data->is_called;
+	state->lsn = RelationNeedsWAL(rel) ? PageGetLSN(page) : InvalidXLogRecPtr;
+	UnlockReleaseBuffer(buffer);
+	relation_close(rel, NoLock);
+}
+
+/*
+ * setval() wants the caller to have the right to it; the caller of a lock
+ * function need not.  An error resets the user with the transaction.
+ */
+static void
+sequence_set(Oid sequence, int64 value)
+{
+	Oid			user;
+	int			context;
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
+						   context | SECURITY_LOCAL_USERID_CHANGE);
+	DirectFunctionCall2(setval_oid, ObjectIdGetDatum(sequence),
+						Int64GetDatum(value));
+	SetUserIdAndSecContext(user, context);
+}
+
+/*
+ * A sequence logs 32 numbers ahead; this waits for the disk when the record
+ * that covers the number just drawn has not got there, once in 32 times.
+ */
+static void
+sequence_flush(Oid sequence)
+{
+	SequenceState state;
+
+	sequence_read(sequence, &state);
+	if (!XLogRecPtrIsInvalid(state.lsn))
+		XLogFlush(state.lsn);
+}

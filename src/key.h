@@ -1,0 +1,39 @@
+/*-------------------------------------------------------------------------
+ *
+ * key.h
+ *	  Keys: the names of locks.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DISTLOCK_KEY_H
+#define DISTLOCK_KEY_H
+
+#include "distlock.h"
+#include "storage/lock.h"
+
+/*
+ * What a heavyweight lock on a key stands for.  The values are the fourth
+ * field of an advisory lock's tag (objsubid in pg_locks), in which the user's
+ * own advisory locks have 1 and 2.
+ */
+typedef enum KeyLockClass
+{
+	CLASS_KEY = 0xd100,			/* the right to change the key's rows */
+	CLASS_QUEUE = 0xd101,		/* the queue of those who wait for the key */
+	CLASS_WAIT_SINCE = 0xd102,	/* a note: since when this process waits */
+	CLASS_WAIT_UNTIL = 0xd103,	/* a note: until when it waits */
+	CLASS_EPOCH = 0xd104		/* the right to begin an epoch of fences */
+} KeyLockClass;
+
+/*
+ * Make a key of a value.  Raises 22023 when it is empty, 22001 when it has
+ * more than KEY_MAX_BYTES bytes.
+ */
+extern void key_init(LockKey *key, text *value);
+
+/* The same for a value that was checked when it was stored. */
+extern void key_from_stored(LockKey *key, text *value);
+
+extern void key_lock_tag(LOCKTAG *tag, uint64 number, KeyLockClass class);
+
+#endif							/* DISTLOCK_KEY_H */

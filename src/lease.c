@@ -1,0 +1,341 @@
+/*-------------------------------------------------------------------------
+ *
+ * lease.c
+ *	  The rules of leases: how one is kept, given back, looked at, broken.
+ *
+ * Acquiring is in acquire.c.
+ *
+ * The order of work, here and there:
+ *
+ *	1. Refuse where nothing may be written, before any lock.
+ *	2. Look at the row without locks; refuse if the answer is certain.
+ *	3. Take the key lock.
+ *	4. Find the newest version of the row; what was seen before is forgotten.
+ *	5. Read the clock.  Only now, because 3 may have taken any time.
+ *	6. Write, or let go of the key lock and refuse.
+ *
+ * Why no lock is granted twice: every change of a row happens between 3 and
+ * the end of the transaction, under a key lock that excludes other changes
+ * (see key_lock.h), and is decided by the newest version and a clock read
+ * there.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "duration.h"
+#include "errors.h"
+#include "fence.h"
+#include "key_lock.h"
+#include "lease.h"
+#include "lease_row.h"
+#include "lock_table.h"
+#include "settings.h"
+#include "token.h"
+#include "wait.h"
+#include "wake.h"
+
+/*
+ * How long a forced change waits for a change under way, such as a holder's
+ * extend: well above what a commit takes, short enough for somebody who sits
+ * at a terminal.
+ */
+#define FORCE_WAIT USECS_PER_SEC
+
+static bool surely_not_held(const LockKey *key, const text *token);
+static bool open_held(LockTable *table, const LockKey *key, const text *token,
+					  LOCKMODE mode, LockRow *row, TimestampTz *now);
+static List *keys_with_token(const text *token);
+static int	compare_keys(const ListCell *a, const ListCell *b);
+static void force_key_lock(const LockKey *key);
+static void take_key_lock(void *key);
+
+bool
+lease_extend(const LockKey *key, const text *token, int64 ttl,
+			 bool only_longer, TimestampTz *expires_at)
+{
+	LockTable	table;
+	LockRow		row;
+	TimestampTz now;
+	TimestampTz new_end;
+
+	error_unless_writable("an extension of a lock");
+	if (surely_not_held(key, token) ||
+		!open_held(&table, key, token, ShareUpdateExclusiveLock, &row, &now))
+		return false;
+
+	if (ttl == 0)
+		ttl = row.ttl;
+	new_end = duration_end(now, ttl);
+	if (only_longer && row.expires_at >= new_end)
+	{
+		*expires_at = row.expires_at;
+		lock_table_close(&table, false);
+		key_lock_let_go(key, ShareUpdateExclusiveLock);
+		return true;
+	}
+
+	lease_row_extend(&table, key, &row, ttl, new_end);
+	lock_table_close(&table, true);
+	*expires_at = new_end;
+	return true;
+}
+
+bool
+lease_release(const LockKey *key, const text *token)
+{
+	LockTable	table;
+	LockRow		row;
+	TimestampTz now;
+
+	error_unless_writable("a release of a lock");
+	if (surely_not_held(key, token) ||
+		!open_held(&table, key, token, ExclusiveLock, &row, &now))
+		return false;
+
+	lease_row_free(&table, key, &row, now);
+	lock_table_close(&table, true);
+	return true;
+}
+
+int
+lease_extend_all(const text *token, int64 ttl)
+{
+	List	   *keys;
+	ListCell   *cell;
+	TimestampTz expires_at;
+	int			count = 0;
+
+	error_unless_writable("an extension of locks");
+	keys = keys_with_token(token);
+	foreach(cell, keys)
+	{
+		if (lease_extend(lfirst(cell), token, ttl, false, &expires_at))
+			count++;
+	}
+	return count;
+}
+
+int
+lease_release_all(const text *token)
+{
+	List	   *keys;
+	ListCell   *cell;
+	int			count = 0;
+
+	error_unless_writable("a release of locks");
+	keys = keys_with_token(token);
+	foreach(cell, keys)
+	{
+		if (lease_release(lfirst(cell), token))
+			count++;
+	}
+	return count;
+}
+
+bool
+lease_read(const LockKey *key, const text *token, LockRow *row,
+		   int64 *remaining)
+{
+	LockTable	table;
+	TimestampTz now;
+	bool		found;
+
+	lock_table_open(&table, AccessShareLock);
+	found = lock_table_read(&table, key, row);
+	lock_table_close(&table, false);
+
+	now = GetCurrentTimestamp();
+	if (!found || !lock_row_is_held(row, now) ||
+		!token_equal(row->token, token))
+		return false;
+	*remaining = row->expires_at - now;
+	return true;
+}
+
+bool
+lease_is_held(const LockKey *key)
+{
+	LockTable	table;
+	LockLook	look;
+	LockRow		row;
+	TimestampTz now;
+	bool		held;
+
+	lock_table_open(&table, AccessShareLock);
+	lock_table_look(&table, key, &look);
+	now = GetCurrentTimestamp();
+	held = (look.found && lock_row_is_held(&look.row, now)) ||
+		(look.pending && lock_row_is_held(&look.pending_row, now));
+	if (!held && !look.found)
+		held = lock_table_read(&table, key, &row) &&
+			lock_row_is_held(&row, now);
+	lock_table_close(&table, false);
+	return held;
+}
+
+bool
+lease_force_release(const LockKey *key)
+{
+	LockTable	table;
+	LockRow		row;
+	TimestampTz now;
+
+	error_unless_writable("a forced release of a lock");
+	force_key_lock(key);
+	lock_table_open(&table, RowExclusiveLock);
+	if (lock_table_find(&table, key, &row))
+	{
+		now = GetCurrentTimestamp();
+		if (lock_row_is_held(&row, now))
+		{
+			row.fence = fence_next(row.fence);
+			lease_row_free(&table, key, &row, now);
+			lock_table_close(&table, true);
+			return true;
+		}
+	}
+	lock_table_close(&table, false);
+	key_lock_let_go(key, ExclusiveLock);
+	return false;
+}
+
+/*
+ * The waiters stay where they are: the lock is held, before and after.  Their
+ * head is woken because it would otherwise sleep until the old lease's end.
+ */
+void
+lease_force_acquire(const AcquireRequest *request, Grant *grant)
+{
+	const LockKey *key = &request->key;
+	LockTable	table;
+	LockRow		row;
+	TimestampTz now;
+	bool		found;
+
+	error_unless_writable("a forced acquisition of a lock");
+	force_key_lock(key);
+	lock_table_open(&table, RowExclusiveLock);
+	found = lock_table_find(&table, key, &row);
+	now = GetCurrentTimestamp();
+	lease_row_grant(&table, request, found ? &row : NULL, now, grant);
+	lock_table_close(&table, true);
+	wake_at_commit(key);
+}
+
+/*
+ * Is it certain, without the key lock, that the lock is not held with this
+ * token?  Only if the newest version says so and nobody is changing it: a
+ * wrong or late token then gets in nobody's way.
+ */
+static bool
+surely_not_held(const LockKey *key, const text *token)
+{
+	LockTable	table;
+	LockLook	look;
+
+	lock_table_open(&table, RowExclusiveLock);
+	lock_table_look(&table, key, &look);
+	lock_table_close(&table, false);
+
+	if (!look.found || look.changing || look.pending)
+		return false;
+	return !lock_row_is_held(&look.row, GetCurrentTimestamp()) ||
+		!token_equal(look.row.token, token);
+}
+
+/*
+ * Lock the key, waiting for others to be done with it, and find its row held
+ * with this token.  True leaves the table open and the key locked; false
+ * leaves nothing.
+ */
+static bool
+open_held(LockTable *table, const LockKey *key, const text *token,
+		  LOCKMODE mode, LockRow *row, TimestampTz *now)
+{
+	key_lock_wait(key, mode);
+	lock_table_open(table, RowExclusiveLock);
+	if (lock_table_find(table, key, row))
+	{
+		*now = GetCurrentTimestamp();
+		if (lock_row_is_held(row, *now) && token_equal(row->token, token))
+			return true;
+	}
+	lock_table_close(table, false);
+	key_lock_let_go(key, mode);
+	return false;
+}
+
+/*
+ * The keys (LockKey *) with this token, in the order in which everybody locks
+ * several keys at a time, so that two sharing a token do not deadlock.
+ */
+static List *
+keys_with_token(const text *token)
+{
+	LockTable	table;
+	List	   *keys;
+	ListCell   *cell;
+
+	lock_table_open(&table, RowExclusiveLock);
+	keys = lock_table_keys_with_token(&table, token);
+	lock_table_close(&table, false);
+
+	foreach(cell, keys)
+	{
+		LockKey    *key = palloc(sizeof(LockKey));
+
+		key_from_stored(key, lfirst(cell));
+		lfirst(cell) = key;
+	}
+	list_sort(keys, compare_keys);
+	return keys;
+}
+
+static int
+compare_keys(const ListCell *a, const ListCell *b)
+{
+	uint64		x = ((LockKey *) lfirst(a))->hash;
+	uint64		y = ((LockKey *) lfirst(b))->hash;
+
+	return (x > y) - (x < y);
+}
+
+/*
+ * Lock the key for a forced change.  It waits a moment for who is at it, not
+ * longer: an administrator wants to know who stands in the way.
+ */
+static void
+force_key_lock(const LockKey *key)
+{
+	WaitBudget	budget;
+	int			pid;
+
+	if (key_lock_try(key, ExclusiveLock))
+		return;
+	wait_begin(&budget, FORCE_WAIT);
+	if (wait_for_lock(&budget, take_key_lock, unconstify(LockKey *, key)))
+		return;
+
+	pid = key_lock_blocker(key, ExclusiveLock);
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("lock \"%s\" is pinned by a transaction that has not ended",
+					error_key(key)),
+			 pid > 0 ?
+			 errdetail("It is a transaction of process %d.", pid) :
+			 errdetail("It is a prepared transaction, or has just ended."),
+			 pid > 0 ?
+			 errhint("Wait for it, or end it with pg_terminate_backend(%d).", pid) :
+			 errhint("See pg_prepared_xacts, or try again.")));
+}
+
+static void
+take_key_lock(void *key)
+{
+	key_lock_wait(key, ExclusiveLock);
+}

@@ -1,0 +1,618 @@
+/*-------------------------------------------------------------------------
+ *
+ * lock_table.c
+ *	  The table of locks: how rows are found, judged and written.
+ *
+ * This is the only file that touches the table.  It uses the table's and the
+ * index's access methods directly and not SQL: no search_path, operator,
+ * trigger, rule or policy can get in between, the newest version of a row is
+ * seen at every isolation level, and it costs a fraction.
+ *
+ * For that the table has to be as the extension made it, which is checked when
+ * it is first opened and again after every change of its definition: above
+ * all it must not have other indexes, because nobody would fill them.
+ *
+ * Why lock_table_find() sees the newest version.  Other writers of the row
+ * hold the key lock until after their transaction has ended, so under the key
+ * lock every version is committed, aborted or our own, and SnapshotSelf takes
+ * just the newest of them.  Looks use a dirty snapshot, which also sees what
+ * others have not committed; when a row moves to another page meanwhile, both
+ * kinds can miss it.
+ *
+ * The index is scanned backward: entries of the same key are in the order of
+ * their places in the table, so that the newest version tends to come first
+ * even when an old snapshot keeps many dead ones from being removed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/freespace.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "key.h"
+#include "lock_table.h"
+#include "relations.h"
+#include "token.h"
+
+/* The columns, in the order of the install script. */
+typedef enum LockColumn
+{
+	COLUMN_FENCE,
+	COLUMN_ACQUIRED_AT,
+	COLUMN_EXPIRES_AT,
+	COLUMN_TTL,
+	COLUMN_PID,
+	COLUMN_ROLE,
+	COLUMN_PERMIT,
+	COLUMN_SCOPE,
+	COLUMN_KEY,
+	COLUMN_TOKEN,
+	COLUMN_OWNER,
+	COLUMN_DATA
+} LockColumn;
+
+#define NUM_COLUMNS (COLUMN_DATA + 1)
+
+static const struct
+{
+	const char *name;
+	Oid			type;
+}			columns[NUM_COLUMNS] =
+{
+	[COLUMN_FENCE] = {"fence", INT8OID},
+	[COLUMN_ACQUIRED_AT] = {"acquired_at", TIMESTAMPTZOID},
+	[COLUMN_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID},
+	[COLUMN_TTL] = {"ttl", INT8OID},
+	[COLUMN_PID] = {"pid", INT4OID},
+	[COLUMN_ROLE] = {"role", OIDOID},
+	[COLUMN_PERMIT] = {"permit", INT2OID},
+	[COLUMN_SCOPE] = {"scope", CHAROID},
+	[COLUMN_KEY] = {"key", TEXTOID},
+	[COLUMN_TOKEN] = {"token", TEXTOID},
+	[COLUMN_OWNER] = {"owner", TEXTOID},
+	[COLUMN_DATA] = {"data", TEXTOID},
+};
+
+/* The table whose shape was found right. */
+static Oid	checked_table = InvalidOid;
+
+static void forget_check(Datum arg, Oid relid);
+static bool has_expected_shape(Relation table);
+static void open_index(LockTable *table, LOCKMODE mode);
+static IndexScanDesc begin_scan(LockTable *table, const LockKey *key,
+								Snapshot snapshot);
+static HeapTuple found_tuple(LockTable *table);
+static void row_from_values(LockRow *row, const Datum *values,
+							const bool *isnull);
+static void row_to_slot(const LockRow *row, TupleTableSlot *slot);
+static void copy_texts(LockRow *row);
+static text *text_copy(const text *value);
+static void insert_index_entry(LockTable *table, TupleTableSlot *slot,
+							   bool unchanged);
+
+void
+lock_table_init(void)
+{
+	CacheRegisterRelcacheCallback(forget_check, (Datum) 0);
+}
+
+void
+lock_table_open(LockTable *table, LOCKMODE mode)
+{
+	Oid			oid = relations_oid(REL_LOCK);
+
+	table->table = try_table_open(oid, mode);
+	if (table->table == NULL)
+		relations_error_missing();
+	if (!has_expected_shape(table->table))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table distlock.lock is not as this version of distlock expects it"),
+				 errdetail("A column, an index or another property has been changed, or the library and the extension are of different versions."),
+				 errhint("Undo the change (additional indexes cannot be used), or run ALTER EXTENSION distlock UPDATE.")));
+	open_index(table, mode);
+}
+
+bool
+lock_table_open_if_usable(LockTable *table, LOCKMODE mode)
+{
+	Oid			oid = relations_find(REL_LOCK);
+
+	if (!OidIsValid(oid))
+		return false;
+	table->table = try_table_open(oid, mode);
+	if (table->table == NULL)
+		return false;
+	if (!has_expected_shape(table->table))
+	{
+		table_close(table->table, mode);
+		return false;
+	}
+	open_index(table, mode);
+	return true;
+}
+
+void
+lock_table_close(LockTable *table, bool keep_lock)
+{
+	LOCKMODE	release = keep_lock ? NoLock : table->mode;
+
+	ExecDropSingleTupleTableSlot(table->slot);
+	index_close(table->index, release);
+	table_close(table->table, release);
+}
+
+bool
+lock_table_find(LockTable *table, const LockKey *key, LockRow *row)
+{
+	IndexScanDesc scan = begin_scan(table, key, SnapshotSelf);
+	bool		found = index_getnext_slot(scan, BackwardScanDirection,
+										   table->slot);
+
+	/* The slot has a pin of its own on the row's page. */
+	index_endscan(scan);
+	if (!found)
+		return false;
+	slot_getallattrs(table->slot);
+	row_from_values(row, table->slot->tts_values, table->slot->tts_isnull);
+	return true;
+}
+
+bool
+lock_table_found_visible(LockTable *table, Snapshot snapshot)
+{
+	return lock_table_found_is_own(table) ||
+		table_tuple_satisfies_snapshot(table->table, table->slot, snapshot);
+}
+
+bool
+lock_table_found_is_own(LockTable *table)
+{
+	HeapTuple	tuple = found_tuple(table);
+
+	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+}
+
+/*
+ * A version that no snapshot in use, or yet to come, can fail to see.
+ */
+bool
+lock_table_found_settled(LockTable *table, TransactionId horizon)
+{
+	TransactionId xmin = HeapTupleHeaderGetXmin(found_tuple(table)->t_data);
+
+	return !TransactionIdIsNormal(xmin) || TransactionIdPrecedes(xmin, horizon);
+}
+
+TransactionId
+lock_table_horizon(LockTable *table)
+{
+	return GetOldestNonRemovableTransactionId(table->table);
+}
+
+void
+lock_table_insert(LockTable *table, const LockRow *row)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table->table),
+													&TTSOpsVirtual);
+
+	row_to_slot(row, slot);
+	table_tuple_insert(table->table, slot, GetCurrentCommandId(true), 0, NULL);
+	insert_index_entry(table, slot, false);
+	ExecDropSingleTupleTableSlot(slot);
+	CommandCounterIncrement();
+}
+
+/*
+ * Updates in place, as a rule: nothing that is indexed changes.
+ */
+void
+lock_table_update_found(LockTable *table, const LockRow *row)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table->table),
+													&TTSOpsVirtual);
+	ItemPointerData tid = table->slot->tts_tid;
+	TM_FailureData failure;
+	bool		new_index_entries;
+
+	row_to_slot(row, slot);
+	if (compat_table_update(table->table, &tid, slot, GetCurrentCommandId(true),
+							&failure, &new_index_entries) != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a row of the lock table was changed by a statement"),
+				 errhint("Only the functions of distlock may write to it.")));
+	if (new_index_entries)
+		insert_index_entry(table, slot, true);
+	ExecDropSingleTupleTableSlot(slot);
+	CommandCounterIncrement();
+}
+
+/*
+ * Never waits; false when somebody has locked the row by a statement.
+ */
+bool
+lock_table_delete_found(LockTable *table)
+{
+	TM_FailureData failure;
+
+	if (table_tuple_delete(table->table, &table->slot->tts_tid,
+						   GetCurrentCommandId(true), InvalidSnapshot,
+						   InvalidSnapshot, false, &failure, false) != TM_Ok)
+		return false;
+	CommandCounterIncrement();
+	return true;
+}
+
+void
+lock_table_look(LockTable *table, const LockKey *key, LockLook *look)
+{
+	SnapshotData dirty;
+	IndexScanDesc scan;
+
+	look->found = look->changing = look->pending = false;
+
+	InitDirtySnapshot(dirty);
+	scan = begin_scan(table, key, &dirty);
+	while (index_getnext_slot(scan, BackwardScanDirection, table->slot))
+	{
+		/* The snapshot tells who is at the version that it has returned. */
+		bool		pending = TransactionIdIsValid(dirty.xmin);
+		LockRow    *row = pending ? &look->pending_row : &look->row;
+
+		slot_getallattrs(table->slot);
+		row_from_values(row, table->slot->tts_values, table->slot->tts_isnull);
+		copy_texts(row);
+		if (pending)
+			look->pending = true;
+		else
+		{
+			look->found = true;
+			look->changing = TransactionIdIsValid(dirty.xmax);
+		}
+	}
+	index_endscan(scan);
+	ExecClearTuple(table->slot);
+}
+
+/*
+ * A look that finds nothing is not believed, but repeated with a snapshot
+ * that cannot miss a row.  That is left for last because it would make the
+ * caller's transaction depend on the row if it is a serializable one.
+ */
+bool
+lock_table_read(LockTable *table, const LockKey *key, LockRow *row)
+{
+	bool		found = lock_table_find(table, key, row);
+
+	if (!found)
+	{
+		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+		IndexScanDesc scan = begin_scan(table, key, snapshot);
+
+		found = index_getnext_slot(scan, BackwardScanDirection, table->slot);
+		index_endscan(scan);
+		UnregisterSnapshot(snapshot);
+		if (found)
+		{
+			slot_getallattrs(table->slot);
+			row_from_values(row, table->slot->tts_values,
+							table->slot->tts_isnull);
+		}
+	}
+	if (found)
+		copy_texts(row);
+	ExecClearTuple(table->slot);
+	return found;
+}
+
+/*
+ * The row found last stays found.
+ */
+int64
+lock_table_fence_seen_by(LockTable *table, const LockKey *key,
+						 Snapshot snapshot)
+{
+	TupleTableSlot *slot = table_slot_create(table->table, NULL);
+	IndexScanDesc scan = begin_scan(table, key, snapshot);
+	int64		fence = 0;
+
+	if (index_getnext_slot(scan, BackwardScanDirection, slot))
+	{
+		bool		isnull;
+
+		fence = DatumGetInt64(slot_getattr(slot, COLUMN_FENCE + 1, &isnull));
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	return fence;
+}
+
+List *
+lock_table_keys_with_token(LockTable *table, const text *token)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(table->table, snapshot, 0, NULL);
+	List	   *keys = NIL;
+	LockRow		row;
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, table->slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(table->slot);
+		row_from_values(&row, table->slot->tts_values,
+						table->slot->tts_isnull);
+		if (row.token != NULL && token_equal(row.token, token))
+			keys = lappend(keys, text_copy(row.key));
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecClearTuple(table->slot);
+	return keys;
+}
+
+List *
+lock_table_keys_with_hash(LockTable *table, const uint64 *hashes, int nhashes)
+{
+	SnapshotData dirty;
+	TableScanDesc scan;
+	List	   *keys = NIL;
+	LockRow		row;
+	LockKey		key;
+
+	InitDirtySnapshot(dirty);
+	scan = table_beginscan(table->table, &dirty, 0, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, table->slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(table->slot);
+		row_from_values(&row, table->slot->tts_values,
+						table->slot->tts_isnull);
+		key_from_stored(&key, row.key);
+		for (int i = 0; i < nhashes; i++)
+		{
+			if (hashes[i] == key.hash)
+			{
+				keys = lappend(keys, text_copy(row.key));
+				break;
+			}
+		}
+	}
+	table_endscan(scan);
+	ExecClearTuple(table->slot);
+	return keys;
+}
+
+BlockNumber
+lock_table_pages(LockTable *table)
+{
+	return RelationGetNumberOfBlocks(table->table);
+}
+
+/*
+ * Reading the page also prunes it: what earlier purges deleted becomes free
+ * space, which is reported so that it is used before the table grows.
+ */
+List *
+lock_table_sweep_page(LockTable *table, BlockNumber page_number,
+					  TransactionId horizon, TimestampTz now)
+{
+	Relation	rel = table->table;
+	TupleDesc	descriptor = RelationGetDescr(rel);
+	Buffer		buffer = ReadBuffer(rel, page_number);
+	List	   *candidates = NIL;
+	Page		page;
+	Size		space;
+
+	heap_page_prune_opt(rel, buffer);
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	space = PageGetHeapFreeSpace(page);
+	for (OffsetNumber offset = FirstOffsetNumber;
+		 offset <= PageGetMaxOffsetNumber(page);
+		 offset = OffsetNumberNext(offset))
+	{
+		ItemId		item = PageGetItemId(page, offset);
+		HeapTupleData tuple;
+		Datum		values[NUM_COLUMNS];
+		bool		isnull[NUM_COLUMNS];
+		PurgeCandidate *candidate;
+		TransactionId xmin;
+		bool		leased;
+
+		if (!ItemIdIsNormal(item))
+			continue;
+		tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
+		tuple.t_len = ItemIdGetLength(item);
+		tuple.t_tableOid = RelationGetRelid(rel);
+		ItemPointerSet(&tuple.t_self, page_number, offset);
+
+		xmin = HeapTupleHeaderGetXmin(tuple.t_data);
+		if (TransactionIdIsNormal(xmin) && !TransactionIdPrecedes(xmin, horizon))
+			continue;
+		if (!HeapTupleSatisfiesVisibility(&tuple, SnapshotSelf, buffer))
+			continue;
+
+		heap_deform_tuple(&tuple, descriptor, values, isnull);
+		leased = !isnull[COLUMN_TOKEN];
+		if (leased && DatumGetTimestampTz(values[COLUMN_EXPIRES_AT]) > now)
+			continue;
+
+		candidate = palloc(sizeof(PurgeCandidate));
+		candidate->key = text_copy(DatumGetTextPP(values[COLUMN_KEY]));
+		candidate->leased = leased;
+		candidates = lappend(candidates, candidate);
+	}
+	UnlockReleaseBuffer(buffer);
+
+	if (GetRecordedFreeSpace(rel, page_number) < space)
+	{
+		RecordPageWithFreeSpace(rel, page_number, space);
+		FreeSpaceMapVacuumRange(rel, page_number, page_number + 1);
+	}
+	return candidates;
+}
+
+static void
+forget_check(Datum arg, Oid relid)
+{
+	if (!OidIsValid(relid) || relid == checked_table)
+		checked_table = InvalidOid;
+}
+
+/*
+ * Opening the table has told whether its definition has changed since it was
+ * last checked.
+ */
+static bool
+has_expected_shape(Relation table)
+{
+	TupleDesc	descriptor = RelationGetDescr(table);
+	List	   *indexes;
+	bool		expected;
+
+	if (checked_table == RelationGetRelid(table))
+		return true;
+
+	indexes = RelationGetIndexList(table);
+	expected = table->rd_rel->relkind == RELKIND_RELATION &&
+		table->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT &&
+		table->rd_tableam == GetHeapamTableAmRoutine() &&
+		descriptor->natts == NUM_COLUMNS &&
+		list_length(indexes) == 1 &&
+		linitial_oid(indexes) == RelationGetPrimaryKeyIndex(table);
+	list_free(indexes);
+	for (int i = 0; expected && i < NUM_COLUMNS; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(descriptor, i);
+
+		expected = !attribute->attisdropped &&
+			attribute->atttypid == columns[i].type &&
+			strcmp(NameStr(attribute->attname), columns[i].name) == 0;
+	}
+	if (expected)
+		checked_table = RelationGetRelid(table);
+	return expected;
+}
+
+static void
+open_index(LockTable *table, LOCKMODE mode)
+{
+	table->mode = mode;
+	table->index = index_open(RelationGetPrimaryKeyIndex(table->table), mode);
+	table->slot = table_slot_create(table->table, NULL);
+}
+
+static IndexScanDesc
+begin_scan(LockTable *table, const LockKey *key, Snapshot snapshot)
+{
+	IndexScanDesc scan;
+	ScanKeyData condition;
+
+	ScanKeyInit(&condition, 1, BTEqualStrategyNumber, F_TEXTEQ,
+				PointerGetDatum(key->value));
+	scan = compat_index_beginscan(table->table, table->index, snapshot, 1);
+	index_rescan(scan, &condition, 1, NULL, 0);
+	return scan;
+}
+
+static HeapTuple
+found_tuple(LockTable *table)
+{
+	return ExecFetchSlotHeapTuple(table->slot, false, NULL);
+}
+
+static void
+row_from_values(LockRow *row, const Datum *values, const bool *isnull)
+{
+	row->fence = DatumGetInt64(values[COLUMN_FENCE]);
+	row->acquired_at = DatumGetTimestampTz(values[COLUMN_ACQUIRED_AT]);
+	row->expires_at = DatumGetTimestampTz(values[COLUMN_EXPIRES_AT]);
+	row->ttl = DatumGetInt64(values[COLUMN_TTL]);
+	row->pid = DatumGetInt32(values[COLUMN_PID]);
+	row->role = DatumGetObjectId(values[COLUMN_ROLE]);
+	row->permit = DatumGetInt16(values[COLUMN_PERMIT]);
+	row->scope = (LockScope) DatumGetChar(values[COLUMN_SCOPE]);
+	row->key = DatumGetTextPP(values[COLUMN_KEY]);
+	row->token = isnull[COLUMN_TOKEN] ? NULL :
+		DatumGetTextPP(values[COLUMN_TOKEN]);
+	row->owner = isnull[COLUMN_OWNER] ? NULL :
+		DatumGetTextPP(values[COLUMN_OWNER]);
+	row->data = isnull[COLUMN_DATA] ? NULL :
+		DatumGetTextPP(values[COLUMN_DATA]);
+}
+
+static void
+row_to_slot(const LockRow *row, TupleTableSlot *slot)
+{
+	Datum	   *values = slot->tts_values;
+	bool	   *isnull = slot->tts_isnull;
+
+	memset(isnull, false, NUM_COLUMNS * sizeof(bool));
+	values[COLUMN_FENCE] = Int64GetDatum(row->fence);
+	values[COLUMN_ACQUIRED_AT] = TimestampTzGetDatum(row->acquired_at);
+	values[COLUMN_EXPIRES_AT] = TimestampTzGetDatum(row->expires_at);
+	values[COLUMN_TTL] = Int64GetDatum(row->ttl);
+	values[COLUMN_PID] = Int32GetDatum(row->pid);
+	values[COLUMN_ROLE] = ObjectIdGetDatum(row->role);
+	values[COLUMN_PERMIT] = Int16GetDatum(row->permit);
+	values[COLUMN_SCOPE] = CharGetDatum((char) row->scope);
+	values[COLUMN_KEY] = PointerGetDatum(row->key);
+	values[COLUMN_TOKEN] = PointerGetDatum(row->token);
+	isnull[COLUMN_TOKEN] = (row->token == NULL);
+	values[COLUMN_OWNER] = PointerGetDatum(row->owner);
+	isnull[COLUMN_OWNER] = (row->owner == NULL);
+	values[COLUMN_DATA] = PointerGetDatum(row->data);
+	isnull[COLUMN_DATA] = (row->data == NULL);
+	ExecStoreVirtualTuple(slot);
+}
+
+static void
+copy_texts(LockRow *row)
+{
+	row->key = text_copy(row->key);
+	row->token = text_copy(row->token);
+	row->owner = text_copy(row->owner);
+	row->data = text_copy(row->data);
+}
+
+/* A copy of a detoasted text; NULL of NULL. */
+static text *
+text_copy(const text *value)
+{
+	text	   *copy;
+
+	if (value == NULL)
+		return NULL;
+	copy = palloc(VARSIZE_ANY(value));
+	memcpy(copy, value, VARSIZE_ANY(value));
+	return copy;
+}
+
+static void
+insert_index_entry(LockTable *table, TupleTableSlot *slot, bool unchanged)
+{
+	IndexInfo  *info = BuildIndexInfo(table->index);
+	Datum		values[INDEX_MAX_KEYS];
+	bool		isnull[INDEX_MAX_KEYS];
+
+	FormIndexDatum(info, slot, NULL, values, isnull);
+	index_insert(table->index, values, isnull, &slot->tts_tid, table->table,
+				 UNIQUE_CHECK_YES, unchanged, info);
+	pfree(info);
+}

@@ -1,0 +1,121 @@
+/*-------------------------------------------------------------------------
+ *
+ * lock_table.h
+ *	  The table of locks: how rows are found, judged and written.
+ *
+ * Protocol.  Rows are written only by who holds the key lock in a mode that
+ * excludes other writers (see key_lock.h), and such a caller sees the newest
+ * version with lock_table_find().  Without the key lock there are looks
+ * (lock_table_look), which may miss a row that is being moved, and reads
+ * (lock_table_read), which may not.
+ *
+ * A key can have several rows, one for each permit; an exclusive lock is a
+ * key with one row, of permit 0.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DISTLOCK_LOCK_TABLE_H
+#define DISTLOCK_LOCK_TABLE_H
+
+#include "access/htup_details.h"
+#include "distlock.h"
+#include "executor/tuptable.h"
+#include "nodes/pg_list.h"
+#include "storage/block.h"
+#include "storage/lockdefs.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+/* The table while it is open. */
+typedef struct LockTable
+{
+	Relation	table;
+	Relation	index;			/* its primary key */
+	LOCKMODE	mode;
+	TupleTableSlot *slot;		/* the row found last */
+} LockTable;
+
+/* What can be seen of a key without its lock. */
+typedef struct LockLook
+{
+	bool		found;			/* a row that is committed, or our own */
+	LockRow		row;
+	bool		changing;		/* another transaction is changing that row */
+	bool		pending;		/* ... to this, not committed yet */
+	LockRow		pending_row;
+} LockLook;
+
+/* A row that a sweep thinks is no longer needed. */
+typedef struct PurgeCandidate
+{
+	text	   *key;			/* palloc'd */
+	bool		leased;			/* a lease that has expired: free it first */
+} PurgeCandidate;
+
+/*
+ * Open and close.  Raises 55000 when the table is not there or not as the
+ * extension made it (or returns false, if_usable).  With keep_lock the table's lock is kept to the end of
+ * the transaction, as is fit after writing.
+ */
+extern void lock_table_open(LockTable *table, LOCKMODE mode);
+extern bool lock_table_open_if_usable(LockTable *table, LOCKMODE mode);
+extern void lock_table_close(LockTable *table, bool keep_lock);
+
+/*
+ * Find the newest version of the key's row; the caller holds the key lock.
+ * The row's texts point into the table's buffer: they are good until the next
+ * call that finds a row, or lock_table_close().
+ */
+extern bool lock_table_find(LockTable *table, const LockKey *key, LockRow *row);
+
+/* Of the row found: may this snapshot see it?  Own changes it may. */
+extern bool lock_table_found_visible(LockTable *table, Snapshot snapshot);
+
+/* Of the row found: did this transaction write it? */
+extern bool lock_table_found_is_own(LockTable *table);
+
+/* Of the row found: can every snapshot see it?  See lock_table_horizon(). */
+extern bool lock_table_found_settled(LockTable *table, TransactionId horizon);
+extern TransactionId lock_table_horizon(LockTable *table);
+
+/* Write.  The change is visible to the rest of the same command. */
+extern void lock_table_insert(LockTable *table, const LockRow *row);
+extern void lock_table_update_found(LockTable *table, const LockRow *row);
+extern bool lock_table_delete_found(LockTable *table);
+
+/* Without the key lock; the rows' texts are palloc'd. */
+extern void lock_table_look(LockTable *table, const LockKey *key,
+							LockLook *look);
+extern bool lock_table_read(LockTable *table, const LockKey *key,
+							LockRow *row);
+
+/* The fence of the version of the row that this snapshot sees; 0 for none. */
+extern int64 lock_table_fence_seen_by(LockTable *table, const LockKey *key,
+									  Snapshot snapshot);
+
+/* The keys (text *) of the rows with this token, by reading all rows. */
+extern List *lock_table_keys_with_token(LockTable *table, const text *token);
+
+/*
+ * The keys (text *) of all rows, uncommitted ones too, whose hash is among
+ * those given.
+ */
+extern List *lock_table_keys_with_hash(LockTable *table, const uint64 *hashes,
+									   int nhashes);
+
+/* Sweep one page for rows no longer needed (PurgeCandidate *). */
+extern BlockNumber lock_table_pages(LockTable *table);
+extern List *lock_table_sweep_page(LockTable *table, BlockNumber page,
+								   TransactionId horizon, TimestampTz now);
+
+/* Does anybody hold the lock of this row at this time? */
+static inline bool
+lock_row_is_held(const LockRow *row, TimestampTz now)
+{
+	return row->token != NULL && row->expires_at > now;
+}
+
+/* Call once when the library is loaded. */
+extern void lock_table_init(void);
+
+#endif							/* DISTLOCK_LOCK_TABLE_H */

@@ -1,0 +1,147 @@
+/*-------------------------------------------------------------------------
+ *
+ * wait.c
+ *	  Waiting with a deadline.
+ *
+ * There are two ways to wait: in the lock manager, for a lock that another
+ * transaction holds, and on the process's latch, for a committed lease to be
+ * released or to expire.
+ *
+ * The lock manager knows one kind of deadline, lock_timeout, which raises an
+ * error.  So the lock is awaited in a subtransaction of its own with LockTimeout
+ * set for its length, and the error, when it was our deadline, is caught.
+ * LockTimeout is set as a variable and not as a setting: nobody else looks at
+ * it meanwhile, and no error can leave it changed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "duration.h"
+#include "wait.h"
+
+/*
+ * The longest sleep on the latch.  Whoever frees a lock wakes the next at
+ * once; this is for changes of which nobody tells (COMMIT PREPARED), for
+ * deadlocks that only then enter the lock manager, and for clients that have
+ * gone.
+ */
+#define LONGEST_SLEEP_MS 1000
+
+static void error_lock_timeout(void) pg_attribute_noreturn();
+
+void
+wait_begin(WaitBudget *budget, int64 microseconds)
+{
+	budget->start = GetCurrentTimestamp();
+	budget->deadline = budget->start + microseconds;
+	budget->lock_timeout_at = LockTimeout > 0 ?
+		budget->start + LockTimeout * INT64CONST(1000) : DT_NOEND;
+}
+
+bool
+wait_is_over(const WaitBudget *budget)
+{
+	return GetCurrentTimestamp() >= budget->deadline;
+}
+
+bool
+wait_for_lock(const WaitBudget *budget, WaitLockFunction take, void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz until = Min(budget->deadline, budget->lock_timeout_at);
+	int			saved_timeout = LockTimeout;
+	volatile bool taken = false;
+
+	if (now >= until)
+	{
+		if (budget->lock_timeout_at < budget->deadline)
+			error_lock_timeout();
+		return false;
+	}
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		LockTimeout = (int) duration_ms_until(now, until, PG_INT32_MAX);
+		take(arg);
+		LockTimeout = saved_timeout;
+		ReleaseCurrentSubTransaction();
+		taken = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		LockTimeout = saved_timeout;
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE ||
+			budget->lock_timeout_at <= GetCurrentTimestamp())
+			ReThrowError(error);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return taken;
+}
+
+void
+wait_sleep(const WaitBudget *budget, TimestampTz until)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	long		ms;
+
+	if (now >= budget->lock_timeout_at)
+		error_lock_timeout();
+
+	until = Min(until, Min(budget->deadline, budget->lock_timeout_at));
+	ms = duration_ms_until(now, until, LONGEST_SLEEP_MS);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 ms, compat_wait_event_acquire());
+	CHECK_FOR_INTERRUPTS();
+}
+
+void
+wait_check_client(void)
+{
+	if (MyProcPort == NULL || !WaitEventSetCanReportClosed())
+		return;
+	if (!pq_check_connection())
+	{
+		/* As PostgreSQL itself does for client_connection_check_interval. */
+		ClientConnectionLost = true;
+		InterruptPending = true;
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/*
+ * The same error as PostgreSQL's own waits raise.
+ */
+static void
+error_lock_timeout(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("canceling statement due to lock timeout")));
+}

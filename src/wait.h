@@ -1,0 +1,48 @@
+/*-------------------------------------------------------------------------
+ *
+ * wait.h
+ *	  Waiting with a deadline.
+ *
+ * A wait that reaches its own deadline says so and raises nothing.  Cancel,
+ * terminate, statement_timeout and lock_timeout end it with the errors that
+ * they always raise; lock_timeout bounds the whole of a wait, in however many
+ * pieces it is waited.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DISTLOCK_WAIT_H
+#define DISTLOCK_WAIT_H
+
+#include "datatype/timestamp.h"
+#include "storage/lock.h"
+
+typedef struct WaitBudget
+{
+	TimestampTz start;
+	TimestampTz deadline;		/* of the caller's wait argument */
+	TimestampTz lock_timeout_at;	/* DT_NOEND without lock_timeout */
+} WaitBudget;
+
+/* Begin to wait, for at most so many microseconds. */
+extern void wait_begin(WaitBudget *budget, int64 microseconds);
+
+extern bool wait_is_over(const WaitBudget *budget);
+
+/*
+ * Take a lock by this function, waiting in the lock manager (where deadlocks
+ * are found) until the deadline; false then, and nothing is left of it.
+ */
+typedef void (*WaitLockFunction) (void *arg);
+extern bool wait_for_lock(const WaitBudget *budget, WaitLockFunction take,
+						  void *arg);
+
+/*
+ * Sleep until the latch is set, the given time, the deadline, or for a while.
+ * Reset the latch and look at what is waited for before.
+ */
+extern void wait_sleep(const WaitBudget *budget, TimestampTz until);
+
+/* End the session if its client has gone: nobody would use the lock. */
+extern void wait_check_client(void);
+
+#endif							/* DISTLOCK_WAIT_H */
