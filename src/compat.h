@@ -19,9 +19,25 @@
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
 #include "utils/wait_event.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 
 #if PG_VERSION_NUM < 150000
 #error "distlock needs PostgreSQL 15 or later"
+#endif
+
+/* What tells the server which library this is. */
+#ifdef PG_MODULE_MAGIC_EXT
+#define DISTLOCK_MODULE_MAGIC \
+	PG_MODULE_MAGIC_EXT(.name = "distlock", .version = "1.0")
+#else
+#define DISTLOCK_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/* Before a function that does not return; PostgreSQL 18 has it. */
+#ifndef pg_noreturn
+#define pg_noreturn pg_attribute_noreturn()
 #endif
 
 /*
@@ -71,6 +87,17 @@ compat_vxid_proc(const VirtualTransactionId *vxid)
 	return ProcNumberGetProc(vxid->procNumber);
 #else
 	return BackendIdGetProc(vxid->backendId);
+#endif
+}
+
+/* A relation's primary key; InvalidOid when it has none. */
+static inline Oid
+compat_primary_key(Relation table)
+{
+#if PG_VERSION_NUM >= 180000
+	return RelationGetPrimaryKeyIndex(table, false);
+#else
+	return RelationGetPrimaryKeyIndex(table);
 #endif
 }
 

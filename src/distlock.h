@@ -9,7 +9,8 @@
 #define DISTLOCK_H
 
 #include "datatype/timestamp.h"
-#include "storage/itemptr.h"
+
+#include "compat.h"
 
 /* Limits of what a caller may pass, in bytes. */
 #define KEY_MAX_BYTES		512

@@ -14,8 +14,8 @@
 #include "duration.h"
 
 static int64 to_microseconds(const Interval *interval, const char *name);
-static void error_too_short(const char *name) pg_attribute_noreturn();
-static void error_too_long(const char *name) pg_attribute_noreturn();
+pg_noreturn static void error_too_short(const char *name);
+pg_noreturn static void error_too_long(const char *name);
 
 int64
 duration_ttl(const Interval *interval, const char *name)

@@ -20,7 +20,7 @@
 extern char *error_key(const LockKey *key);
 
 /* LK001: the caller does not hold the lock. */
-extern void error_not_held(const LockKey *key) pg_attribute_noreturn();
+pg_noreturn extern void error_not_held(const LockKey *key);
 
 /* 25006 or 25000: refuse to change a lock where nothing may be written. */
 extern void error_unless_writable(const char *what);

@@ -14,6 +14,7 @@
 #include "fmgr.h"
 #include "utils/resowner.h"
 
+#include "compat.h"
 #include "key_lock.h"
 #include "lock_table.h"
 #include "purge.h"
@@ -21,7 +22,7 @@
 #include "settings.h"
 #include "wake.h"
 
-PG_MODULE_MAGIC;
+DISTLOCK_MODULE_MAGIC;
 
 extern PGDLLEXPORT void _PG_init(void);
 

@@ -42,7 +42,7 @@ static void check_snapshot(LockTable *table, const LockKey *key,
 						   const LockRow *row);
 static void check_grant_visible(LockTable *table, const LockKey *key,
 								const LockRow *row);
-static void error_stale_snapshot(const LockKey *key) pg_attribute_noreturn();
+pg_noreturn static void error_stale_snapshot(const LockKey *key);
 static void survive_crash(void);
 
 void

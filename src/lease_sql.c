@@ -28,7 +28,7 @@ static bool acquire(FunctionCallInfo fcinfo, bool with_token, bool raise,
 static bool extend(FunctionCallInfo fcinfo, bool only_longer, bool raise,
 				   TimestampTz *expires_at);
 static bool release(FunctionCallInfo fcinfo, bool raise);
-static void error_not_granted(const LockKey *key, const Refusal *refusal) pg_attribute_noreturn();
+pg_noreturn static void error_not_granted(const LockKey *key, const Refusal *refusal);
 
 DISTLOCK_FUNCTION(distlock_acquire);
 DISTLOCK_FUNCTION(distlock_try_acquire);

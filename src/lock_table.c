@@ -495,7 +495,7 @@ has_expected_shape(Relation table)
 		table->rd_tableam == GetHeapamTableAmRoutine() &&
 		descriptor->natts == NUM_COLUMNS &&
 		list_length(indexes) == 1 &&
-		linitial_oid(indexes) == RelationGetPrimaryKeyIndex(table);
+		linitial_oid(indexes) == compat_primary_key(table);
 	list_free(indexes);
 	for (int i = 0; expected && i < NUM_COLUMNS; i++)
 	{
@@ -514,7 +514,7 @@ static void
 open_index(LockTable *table, LOCKMODE mode)
 {
 	table->mode = mode;
-	table->index = index_open(RelationGetPrimaryKeyIndex(table->table), mode);
+	table->index = index_open(compat_primary_key(table->table), mode);
 	table->slot = table_slot_create(table->table, NULL);
 }
 

@@ -8,6 +8,8 @@
 #ifndef DISTLOCK_RELATIONS_H
 #define DISTLOCK_RELATIONS_H
 
+#include "compat.h"
+
 typedef enum DistlockRelation
 {
 	REL_LOCK,
@@ -25,7 +27,7 @@ extern Oid	relations_oid(DistlockRelation which);
 extern Oid	relations_find(DistlockRelation which);
 
 /* 55000: the extension, or a part of it, is not there (any more). */
-extern void relations_error_missing(void) pg_attribute_noreturn();
+pg_noreturn extern void relations_error_missing(void);
 
 /* Call once when the library is loaded. */
 extern void relations_init(void);

@@ -37,7 +37,7 @@
  */
 #define LONGEST_SLEEP_MS 1000
 
-static void error_lock_timeout(void) pg_attribute_noreturn();
+pg_noreturn static void error_lock_timeout(void);
 
 void
 wait_begin(WaitBudget *budget, int64 microseconds)
