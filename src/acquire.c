@@ -32,6 +32,7 @@
 
 #include "miscadmin.h"
 #include "storage/latch.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "duration.h"
@@ -75,6 +76,9 @@ static bool acquire_by_queueing(const AcquireRequest *request, Grant *grant,
 static bool acquire_as_head(const AcquireRequest *request,
 							const WaitBudget *budget, Grant *grant,
 							Refusal *refusal);
+static bool take_turn_as_head(const AcquireRequest *request,
+							  const WaitBudget *budget, Grant *grant,
+							  Refusal *refusal, bool *granted);
 static bool acquire_holding_key_lock(const AcquireRequest *request,
 									 Grant *grant, Refusal *refusal);
 static bool take(const AcquireRequest *request, Grant *grant,
@@ -183,32 +187,35 @@ static bool
 acquire_by_retrying(const AcquireRequest *request, Grant *grant,
 					Refusal *refusal)
 {
+	MemoryContext attempt;
+	MemoryContext caller;
 	WaitBudget	budget;
+	bool		granted;
+
+	/*
+	 * There can be very many attempts.  What the last one leaves is the
+	 * result.
+	 */
+	attempt = AllocSetContextCreate(CurrentMemoryContext, "distlock attempt",
+									ALLOCSET_SMALL_SIZES);
+	caller = MemoryContextSwitchTo(attempt);
 
 	/* Without a wait, only the strategy limits it. */
-	wait_begin(&budget, request->wait);
-	if (request->wait == 0)
-		budget.deadline = DT_NOEND;
-
+	wait_begin(&budget, request->wait > 0 ? request->wait : WAIT_FOREVER);
 	for (int64 n = 1;; n++)
 	{
 		int64		delay;
-		TimestampTz next;
 
-		if (acquire_now(request, grant, refusal))
-			return true;
-		if (!retry_delay(request->retry, n, &delay) || wait_is_over(&budget))
-			return false;
-
-		next = GetCurrentTimestamp() + delay;
-		while (GetCurrentTimestamp() < next && !wait_is_over(&budget))
-		{
-			ResetLatch(MyLatch);
-			CHECK_FOR_INTERRUPTS();
-			wait_sleep(&budget, next);
-		}
+		granted = acquire_now(request, grant, refusal);
+		if (granted || !retry_delay(request->retry, n, &delay) ||
+			wait_is_over(&budget))
+			break;
+		MemoryContextReset(attempt);
+		wait_pause(&budget, delay);
 		wait_check_client();
 	}
+	MemoryContextSwitchTo(caller);
+	return granted;
 }
 
 static bool
@@ -216,18 +223,20 @@ acquire_by_queueing(const AcquireRequest *request, Grant *grant,
 					Refusal *refusal)
 {
 	const LockKey *key = &request->key;
+	TimestampTz since = GetCurrentTimestamp();
+	TimestampTz until = since + request->wait;
 	WaitBudget	budget;
 	bool		granted = false;
 
 	wait_begin(&budget, request->wait);
-	queue_note_put(budget.start, budget.deadline);
+	queue_note_put(since, until);
 	if (queue_lock_try(key) ||
 		wait_for_lock(&budget, lock_queue, unconstify(LockKey *, key)))
 	{
 		granted = acquire_as_head(request, &budget, grant, refusal);
 		queue_lock_let_go(key);
 	}
-	queue_note_remove(budget.start, budget.deadline);
+	queue_note_remove(since, until);
 	return granted;
 }
 
@@ -235,56 +244,76 @@ static bool
 acquire_as_head(const AcquireRequest *request, const WaitBudget *budget,
 				Grant *grant, Refusal *refusal)
 {
+	MemoryContext turn;
+	MemoryContext caller;
+	bool		granted = false;
+
+	/* There can be very many turns; what the last one leaves is the result. */
+	turn = AllocSetContextCreate(CurrentMemoryContext, "distlock wait",
+								 ALLOCSET_SMALL_SIZES);
+	caller = MemoryContextSwitchTo(turn);
+	while (take_turn_as_head(request, budget, grant, refusal, &granted))
+		MemoryContextReset(turn);
+	MemoryContextSwitchTo(caller);
+	return granted;
+}
+
+/*
+ * Look and act once.  True: look again.  False: it is decided.
+ */
+static bool
+take_turn_as_head(const AcquireRequest *request, const WaitBudget *budget,
+				  Grant *grant, Refusal *refusal, bool *granted)
+{
 	const LockKey *key = &request->key;
 	KeyLockWait wait = {key, ExclusiveLock};
+	LockLook	look;
+	TimestampTz now;
+	bool		over;
 
-	for (;;)
+	/* The latch first: what happens after the look sets it again. */
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	wait_check_client();
+	over = wait_is_over(budget);
+	look_at(key, &look);
+	now = GetCurrentTimestamp();
+
+	if (look_is_own(request, &look, now))
 	{
-		LockLook	look;
-		TimestampTz now;
+		RenewResult result = renew(request, budget, grant, refusal);
 
-		/* The latch first: what happens after the look sets it again. */
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-		wait_check_client();
-		look_at(key, &look);
-		now = GetCurrentTimestamp();
+		*granted = (result == RENEW_DONE);
+		return result == RENEW_LOST;
+	}
 
-		if (look_is_own(request, &look, now))
+	if (look_is_settled(&look, now))
+	{
+		if (over)
 		{
-			RenewResult result = renew(request, budget, grant, refusal);
-
-			if (result != RENEW_LOST)
-				return result == RENEW_DONE;
-			continue;
-		}
-
-		if (look_is_settled(&look, now))
-		{
-			if (now >= budget->deadline)
-			{
-				refuse_held(&look.row, now, refusal);
-				return false;
-			}
-			wait_sleep(budget, look.row.expires_at);
-			continue;
-		}
-
-		/* A last try even when the time is up: it may just have got free. */
-		if (!key_lock_try(key, ExclusiveLock) &&
-			!wait_for_lock(budget, lock_key, &wait))
-		{
-			if (look_holder(&look, now) != NULL)
-				refuse_held(look_holder(&look, now), now, refusal);
-			else
-				refuse_changing(key, refusal);
+			refuse_held(&look.row, now, refusal);
 			return false;
 		}
-		wait_check_client();
-		if (take(request, grant, refusal))
-			return true;
-		key_lock_let_go(key, ExclusiveLock);
+		wait_sleep(budget, look.row.expires_at - now);
+		return true;
 	}
+
+	/* A last try even when the time is up: it may just have got free. */
+	if (!key_lock_try(key, ExclusiveLock) &&
+		!wait_for_lock(budget, lock_key, &wait))
+	{
+		if (look_holder(&look, now) != NULL)
+			refuse_held(look_holder(&look, now), now, refusal);
+		else
+			refuse_changing(key, refusal);
+		return false;
+	}
+	wait_check_client();
+	*granted = take(request, grant, refusal);
+	if (*granted)
+		return false;
+	key_lock_let_go(key, ExclusiveLock);
+	return !over;
 }
 
 /*
@@ -434,7 +463,7 @@ look_is_settled(const LockLook *look, TimestampTz now)
 		return false;
 	if (!look->changing && !look->pending)
 		return true;
-	return look->pending && look->pending_row.token != NULL &&
+	return look->pending && !look->pending_free &&
 		look->pending_row.fence == look->row.fence;
 }
 

@@ -98,19 +98,6 @@ duration_end(TimestampTz now, int64 ttl)
 	return result;
 }
 
-long
-duration_ms_until(TimestampTz now, TimestampTz then, long max)
-{
-	int64		microseconds;
-
-	if (then <= now)
-		return 0;
-	if (pg_sub_s64_overflow(then, now, &microseconds) ||
-		microseconds / 1000 >= max)
-		return max;
-	return (long) ((microseconds + 999) / 1000);
-}
-
 static void
 error_too_short(const char *name)
 {

@@ -29,7 +29,4 @@ extern Interval *duration_to_interval(int64 microseconds);
 /* When a lease that starts now and lives for ttl ends; raises 22023. */
 extern TimestampTz duration_end(TimestampTz now, int64 ttl);
 
-/* Whole milliseconds until a time, rounded up, 0 when past, at most max. */
-extern long duration_ms_until(TimestampTz now, TimestampTz then, long max);
-
 #endif							/* DISTLOCK_DURATION_H */

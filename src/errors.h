@@ -14,7 +14,6 @@
 
 /* SQLSTATE class LK is ours: the standard leaves I to Z to implementations. */
 #define ERRCODE_LOCK_NOT_HELD		MAKE_SQLSTATE('L', 'K', '0', '0', '1')
-#define ERRCODE_STALE_FENCE			MAKE_SQLSTATE('L', 'K', '0', '0', '2')
 
 /* A key cut to a length fit for a message; palloc'd. */
 extern char *error_key(const LockKey *key);

@@ -18,6 +18,7 @@
 #include "key_lock.h"
 #include "lock_table.h"
 #include "purge.h"
+#include "quick_commit.h"
 #include "relations.h"
 #include "settings.h"
 #include "wake.h"
@@ -54,15 +55,18 @@ at_xact_event(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 			purge_at_pre_commit();
+			quick_commit_at_pre_commit();
 			break;
 		case XACT_EVENT_COMMIT:
 			wake_at_xact_commit();
+			quick_commit_at_xact_end();
 			key_lock_at_xact_end();
 			purge_at_xact_end();
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			wake_at_xact_end();
+			quick_commit_at_xact_end();
 			key_lock_at_xact_end();
 			purge_at_xact_end();
 			break;

@@ -34,6 +34,7 @@
 #include "lease.h"
 #include "lease_row.h"
 #include "lock_table.h"
+#include "quick_commit.h"
 #include "settings.h"
 #include "token.h"
 #include "wait.h"
@@ -93,12 +94,14 @@ lease_release(const LockKey *key, const text *token)
 	TimestampTz now;
 
 	error_unless_writable("a release of a lock");
+	quick_commit_before_release();
 	if (surely_not_held(key, token) ||
 		!open_held(&table, key, token, ExclusiveLock, &row, &now))
 		return false;
 
 	lease_row_free(&table, key, &row, now);
 	lock_table_close(&table, true);
+	quick_commit_after_release();
 	return true;
 }
 

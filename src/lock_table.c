@@ -87,11 +87,13 @@ static const struct
 	[COLUMN_DATA] = {"data", TEXTOID},
 };
 
-/* The table whose shape was found right. */
+/* The table whose shape was found right, and whether it has two indexes. */
 static Oid	checked_table = InvalidOid;
+static bool has_twin_index = false;
 
 static void forget_check(Datum arg, Oid relid);
 static bool has_expected_shape(Relation table);
+static bool is_like_primary_key(Relation table, Oid other);
 static void open_index(LockTable *table, LOCKMODE mode);
 static IndexScanDesc begin_scan(LockTable *table, const LockKey *key,
 								Snapshot snapshot);
@@ -101,8 +103,10 @@ static void row_from_values(LockRow *row, const Datum *values,
 static void row_to_slot(const LockRow *row, TupleTableSlot *slot);
 static void copy_texts(LockRow *row);
 static text *text_copy(const text *value);
-static void insert_index_entry(LockTable *table, TupleTableSlot *slot,
-							   bool unchanged);
+static void insert_index_entries(LockTable *table, TupleTableSlot *slot,
+								 bool unchanged);
+static void insert_index_entry(Relation table, Relation index,
+							   TupleTableSlot *slot, bool unchanged);
 
 void
 lock_table_init(void)
@@ -212,7 +216,7 @@ lock_table_insert(LockTable *table, const LockRow *row)
 
 	row_to_slot(row, slot);
 	table_tuple_insert(table->table, slot, GetCurrentCommandId(true), 0, NULL);
-	insert_index_entry(table, slot, false);
+	insert_index_entries(table, slot, false);
 	ExecDropSingleTupleTableSlot(slot);
 	CommandCounterIncrement();
 }
@@ -237,7 +241,7 @@ lock_table_update_found(LockTable *table, const LockRow *row)
 				 errmsg("a row of the lock table was changed by a statement"),
 				 errhint("Only the functions of distlock may write to it.")));
 	if (new_index_entries)
-		insert_index_entry(table, slot, true);
+		insert_index_entries(table, slot, true);
 	ExecDropSingleTupleTableSlot(slot);
 	CommandCounterIncrement();
 }
@@ -264,26 +268,33 @@ lock_table_look(LockTable *table, const LockKey *key, LockLook *look)
 	SnapshotData dirty;
 	IndexScanDesc scan;
 
-	look->found = look->changing = look->pending = false;
+	look->found = look->changing = false;
+	look->pending = look->pending_free = false;
 
 	InitDirtySnapshot(dirty);
 	scan = begin_scan(table, key, &dirty);
 	while (index_getnext_slot(scan, BackwardScanDirection, table->slot))
 	{
-		/* The snapshot tells who is at the version that it has returned. */
-		bool		pending = TransactionIdIsValid(dirty.xmin);
-		LockRow    *row = pending ? &look->pending_row : &look->row;
+		LockRow		row;
 
 		slot_getallattrs(table->slot);
-		row_from_values(row, table->slot->tts_values, table->slot->tts_isnull);
-		copy_texts(row);
-		if (pending)
-			look->pending = true;
-		else
+		row_from_values(&row, table->slot->tts_values,
+						table->slot->tts_isnull);
+		copy_texts(&row);
+
+		/* The snapshot tells who is at the version that it has returned. */
+		if (!TransactionIdIsValid(dirty.xmin))
 		{
 			look->found = true;
+			look->row = row;
 			look->changing = TransactionIdIsValid(dirty.xmax);
+			continue;
 		}
+		if (row.token == NULL)
+			look->pending_free = true;
+		if (!look->pending || row.fence > look->pending_row.fence)
+			look->pending_row = row;
+		look->pending = true;
 	}
 	index_endscan(scan);
 	ExecClearTuple(table->slot);
@@ -484,6 +495,7 @@ has_expected_shape(Relation table)
 {
 	TupleDesc	descriptor = RelationGetDescr(table);
 	List	   *indexes;
+	ListCell   *cell;
 	bool		expected;
 
 	if (checked_table == RelationGetRelid(table))
@@ -494,9 +506,12 @@ has_expected_shape(Relation table)
 		table->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT &&
 		table->rd_tableam == GetHeapamTableAmRoutine() &&
 		descriptor->natts == NUM_COLUMNS &&
-		list_length(indexes) == 1 &&
-		linitial_oid(indexes) == compat_primary_key(table);
-	list_free(indexes);
+		OidIsValid(compat_primary_key(table));
+	foreach(cell, indexes)
+	{
+		if (expected && lfirst_oid(cell) != compat_primary_key(table))
+			expected = is_like_primary_key(table, lfirst_oid(cell));
+	}
 	for (int i = 0; expected && i < NUM_COLUMNS; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(descriptor, i);
@@ -506,8 +521,36 @@ has_expected_shape(Relation table)
 			strcmp(NameStr(attribute->attname), columns[i].name) == 0;
 	}
 	if (expected)
+	{
 		checked_table = RelationGetRelid(table);
+		has_twin_index = list_length(indexes) > 1;
+	}
+	list_free(indexes);
 	return expected;
+}
+
+/*
+ * While REINDEX CONCURRENTLY runs there are two indexes that have the same
+ * columns, and both have to be filled.
+ */
+static bool
+is_like_primary_key(Relation table, Oid other)
+{
+	Relation	primary = index_open(compat_primary_key(table), AccessShareLock);
+	Relation	index = index_open(other, AccessShareLock);
+	Form_pg_index x = primary->rd_index;
+	Form_pg_index y = index->rd_index;
+	bool		alike;
+
+	alike = primary->rd_rel->relam == index->rd_rel->relam &&
+		x->indnatts == y->indnatts && x->indnkeyatts == y->indnkeyatts &&
+		memcmp(x->indkey.values, y->indkey.values,
+			   x->indnatts * sizeof(int16)) == 0 &&
+		RelationGetIndexExpressions(index) == NIL &&
+		RelationGetIndexPredicate(index) == NIL;
+	index_close(index, AccessShareLock);
+	index_close(primary, AccessShareLock);
+	return alike;
 }
 
 static void
@@ -605,14 +648,41 @@ text_copy(const text *value)
 }
 
 static void
-insert_index_entry(LockTable *table, TupleTableSlot *slot, bool unchanged)
+insert_index_entries(LockTable *table, TupleTableSlot *slot, bool unchanged)
 {
-	IndexInfo  *info = BuildIndexInfo(table->index);
+	List	   *indexes;
+	ListCell   *cell;
+
+	insert_index_entry(table->table, table->index, slot, unchanged);
+	if (!has_twin_index)
+		return;
+
+	indexes = RelationGetIndexList(table->table);
+	foreach(cell, indexes)
+	{
+		Relation	index;
+
+		if (lfirst_oid(cell) == RelationGetRelid(table->index))
+			continue;
+		index = index_open(lfirst_oid(cell), RowExclusiveLock);
+		if (index->rd_index->indisready)
+			insert_index_entry(table->table, index, slot, unchanged);
+		index_close(index, NoLock);
+	}
+	list_free(indexes);
+}
+
+static void
+insert_index_entry(Relation table, Relation index, TupleTableSlot *slot,
+				   bool unchanged)
+{
+	IndexInfo  *info = BuildIndexInfo(index);
 	Datum		values[INDEX_MAX_KEYS];
 	bool		isnull[INDEX_MAX_KEYS];
 
 	FormIndexDatum(info, slot, NULL, values, isnull);
-	index_insert(table->index, values, isnull, &slot->tts_tid, table->table,
-				 UNIQUE_CHECK_YES, unchanged, info);
+	index_insert(index, values, isnull, &slot->tts_tid, table,
+				 index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+				 unchanged, info);
 	pfree(info);
 }

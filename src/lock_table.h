@@ -35,14 +35,18 @@ typedef struct LockTable
 	TupleTableSlot *slot;		/* the row found last */
 } LockTable;
 
-/* What can be seen of a key without its lock. */
+/*
+ * What can be seen of a key without its lock.  A transaction that has changed
+ * the row several times shows all the versions that it has made.
+ */
 typedef struct LockLook
 {
 	bool		found;			/* a row that is committed, or our own */
 	LockRow		row;
 	bool		changing;		/* another transaction is changing that row */
-	bool		pending;		/* ... to this, not committed yet */
-	LockRow		pending_row;
+	bool		pending;		/* versions of it that are not committed */
+	bool		pending_free;	/* one of them is free */
+	LockRow		pending_row;	/* the one with the highest fence */
 } LockLook;
 
 /* A row that a sweep thinks is no longer needed. */

@@ -19,14 +19,13 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "portability/instr_time.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
-#include "utils/timestamp.h"
 
 #include "compat.h"
-#include "duration.h"
 #include "wait.h"
 
 /*
@@ -37,21 +36,25 @@
  */
 #define LONGEST_SLEEP_MS 1000
 
+static int64 steady_now(void);
+static int	whole_ms(int64 microseconds, int max);
 pg_noreturn static void error_lock_timeout(void);
 
 void
 wait_begin(WaitBudget *budget, int64 microseconds)
 {
-	budget->start = GetCurrentTimestamp();
-	budget->deadline = budget->start + microseconds;
+	int64		now = steady_now();
+
+	budget->deadline = microseconds == WAIT_FOREVER ?
+		WAIT_FOREVER : now + microseconds;
 	budget->lock_timeout_at = LockTimeout > 0 ?
-		budget->start + LockTimeout * INT64CONST(1000) : DT_NOEND;
+		now + LockTimeout * INT64CONST(1000) : WAIT_FOREVER;
 }
 
 bool
 wait_is_over(const WaitBudget *budget)
 {
-	return GetCurrentTimestamp() >= budget->deadline;
+	return steady_now() >= budget->deadline;
 }
 
 bool
@@ -59,12 +62,12 @@ wait_for_lock(const WaitBudget *budget, WaitLockFunction take, void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz until = Min(budget->deadline, budget->lock_timeout_at);
+	int64		remaining = Min(budget->deadline, budget->lock_timeout_at) -
+		steady_now();
 	int			saved_timeout = LockTimeout;
 	volatile bool taken = false;
 
-	if (now >= until)
+	if (remaining <= 0)
 	{
 		if (budget->lock_timeout_at < budget->deadline)
 			error_lock_timeout();
@@ -75,7 +78,7 @@ wait_for_lock(const WaitBudget *budget, WaitLockFunction take, void *arg)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		LockTimeout = (int) duration_ms_until(now, until, PG_INT32_MAX);
+		LockTimeout = whole_ms(remaining, PG_INT32_MAX);
 		take(arg);
 		LockTimeout = saved_timeout;
 		ReleaseCurrentSubTransaction();
@@ -94,7 +97,7 @@ wait_for_lock(const WaitBudget *budget, WaitLockFunction take, void *arg)
 		CurrentResourceOwner = owner;
 
 		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE ||
-			budget->lock_timeout_at <= GetCurrentTimestamp())
+			budget->lock_timeout_at <= steady_now())
 			ReThrowError(error);
 		FreeErrorData(error);
 	}
@@ -106,19 +109,32 @@ wait_for_lock(const WaitBudget *budget, WaitLockFunction take, void *arg)
 }
 
 void
-wait_sleep(const WaitBudget *budget, TimestampTz until)
+wait_sleep(const WaitBudget *budget, int64 microseconds)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	long		ms;
+	int64		now = steady_now();
+	int64		remaining = Min(budget->deadline, budget->lock_timeout_at) - now;
 
 	if (now >= budget->lock_timeout_at)
 		error_lock_timeout();
 
-	until = Min(until, Min(budget->deadline, budget->lock_timeout_at));
-	ms = duration_ms_until(now, until, LONGEST_SLEEP_MS);
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 ms, compat_wait_event_acquire());
+					 whole_ms(Min(microseconds, remaining), LONGEST_SLEEP_MS),
+					 compat_wait_event_acquire());
 	CHECK_FOR_INTERRUPTS();
+}
+
+void
+wait_pause(const WaitBudget *budget, int64 microseconds)
+{
+	int64		end = steady_now() + microseconds;
+	int64		now;
+
+	while ((now = steady_now()) < end && now < budget->deadline)
+	{
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		wait_sleep(budget, end - now);
+	}
 }
 
 void
@@ -133,6 +149,28 @@ wait_check_client(void)
 		InterruptPending = true;
 		CHECK_FOR_INTERRUPTS();
 	}
+}
+
+static int64
+steady_now(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
+/*
+ * Rounded up, so that nobody wakes just before the time.
+ */
+static int
+whole_ms(int64 microseconds, int max)
+{
+	if (microseconds <= 0)
+		return 0;
+	if (microseconds / 1000 >= max)
+		return max;
+	return (int) ((microseconds + 999) / 1000);
 }
 
 /*

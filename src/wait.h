@@ -13,17 +13,19 @@
 #ifndef DISTLOCK_WAIT_H
 #define DISTLOCK_WAIT_H
 
-#include "datatype/timestamp.h"
-#include "storage/lock.h"
-
+/*
+ * Times are microseconds of a clock that nobody can set: a wait takes as long
+ * as was asked for when the server's clock is put back.
+ */
 typedef struct WaitBudget
 {
-	TimestampTz start;
-	TimestampTz deadline;		/* of the caller's wait argument */
-	TimestampTz lock_timeout_at;	/* DT_NOEND without lock_timeout */
+	int64		deadline;		/* of the caller's wait argument */
+	int64		lock_timeout_at;	/* of lock_timeout; WAIT_FOREVER without */
 } WaitBudget;
 
-/* Begin to wait, for at most so many microseconds. */
+#define WAIT_FOREVER PG_INT64_MAX
+
+/* Begin to wait, for at most so many microseconds, or WAIT_FOREVER. */
 extern void wait_begin(WaitBudget *budget, int64 microseconds);
 
 extern bool wait_is_over(const WaitBudget *budget);
@@ -37,10 +39,14 @@ extern bool wait_for_lock(const WaitBudget *budget, WaitLockFunction take,
 						  void *arg);
 
 /*
- * Sleep until the latch is set, the given time, the deadline, or for a while.
- * Reset the latch and look at what is waited for before.
+ * Sleep until the latch is set, so many microseconds have passed, the deadline
+ * has come, or for a while.  Reset the latch and look at what is waited for
+ * before.
  */
-extern void wait_sleep(const WaitBudget *budget, TimestampTz until);
+extern void wait_sleep(const WaitBudget *budget, int64 microseconds);
+
+/* Sleep so many microseconds, or until the deadline; wake-ups do not count. */
+extern void wait_pause(const WaitBudget *budget, int64 microseconds);
 
 /* End the session if its client has gone: nobody would use the lock. */
 extern void wait_check_client(void);
