@@ -41,6 +41,7 @@
 #include "lease.h"
 #include "lease_row.h"
 #include "lock_table.h"
+#include "purge.h"
 #include "token.h"
 #include "wait.h"
 
@@ -371,7 +372,11 @@ take(const AcquireRequest *request, Grant *grant, Refusal *refusal)
 	now = GetCurrentTimestamp();
 
 	if (!found || !lock_row_is_held(&row, now))
+	{
 		lease_row_grant(&table, request, found ? &row : NULL, now, grant);
+		if (!found)
+			purge_owe_one();
+	}
 	else if (request->token != NULL && token_equal(row.token, request->token))
 		lease_row_renew(&table, request, &row, now, grant);
 	else

@@ -45,15 +45,13 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "fence.h"
-#include "key.h"
+#include "key_lock.h"
 #include "relations.h"
 
 /* Bits of a fence below its epoch. */
@@ -78,8 +76,6 @@ static int64 begin_epoch(Oid fence_seq, int64 above);
 static void record_incarnation(Oid fence_seq);
 static int64 current_incarnation(Oid fence_seq);
 static int64 current_epoch(void);
-static void lock_epoch(void);
-static void unlock_epoch(void);
 static void sequence_read(Oid sequence, SequenceState *state);
 static void sequence_set(Oid sequence, int64 value);
 static void sequence_flush(Oid sequence);
@@ -107,9 +103,9 @@ fence_next(int64 above)
 			return fence;
 
 		/* Somebody has set the sequence back. */
-		lock_epoch();
+		epoch_lock_take();
 		begin_epoch(fence_seq, above);
-		unlock_epoch();
+		epoch_lock_let_go();
 	}
 }
 
@@ -120,9 +116,9 @@ fence_advance(void)
 	int64		base;
 
 	ensure_epoch(fence_seq);
-	lock_epoch();
+	epoch_lock_take();
 	base = begin_epoch(fence_seq, 0);
-	unlock_epoch();
+	epoch_lock_let_go();
 	return base;
 }
 
@@ -146,14 +142,14 @@ ensure_epoch(Oid fence_seq)
 	sequence_read(incarnation_seq, &recorded);
 	if (!recorded.is_called || recorded.last_value != incarnation)
 	{
-		lock_epoch();
+		epoch_lock_take();
 		sequence_read(incarnation_seq, &recorded);
 		if (!recorded.is_called || recorded.last_value != incarnation)
 		{
 			begin_epoch(fence_seq, 0);
 			record_incarnation(fence_seq);
 		}
-		unlock_epoch();
+		epoch_lock_let_go();
 	}
 
 	/* A record set by another session may not have reached the disk. */
@@ -238,34 +234,6 @@ current_epoch(void)
 	int64		seconds = GetCurrentTimestamp() / USECS_PER_SEC - EPOCH_ZERO;
 
 	return Max(seconds, 0) + 1;
-}
-
-/*
- * A lock to choose epochs one at a time.  An error lets go of it with the
- * transaction.
- */
-static void
-lock_epoch(void)
-{
-	LOCKTAG		tag;
-	ResourceOwner saved = CurrentResourceOwner;
-
-	key_lock_tag(&tag, 0, CLASS_EPOCH);
-	CurrentResourceOwner = CurTransactionResourceOwner;
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	CurrentResourceOwner = saved;
-}
-
-static void
-unlock_epoch(void)
-{
-	LOCKTAG		tag;
-	ResourceOwner saved = CurrentResourceOwner;
-
-	key_lock_tag(&tag, 0, CLASS_EPOCH);
-	CurrentResourceOwner = CurTransactionResourceOwner;
-	LockRelease(&tag, ExclusiveLock, false);
-	CurrentResourceOwner = saved;
 }
 
 /*

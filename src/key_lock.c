@@ -214,6 +214,24 @@ queue_note_remove(TimestampTz since, TimestampTz until)
 	lock_let_go(&tag, AccessShareLock);
 }
 
+void
+epoch_lock_take(void)
+{
+	LOCKTAG		tag;
+
+	key_lock_tag(&tag, 0, CLASS_EPOCH);
+	lock_wait(&tag, ExclusiveLock);
+}
+
+void
+epoch_lock_let_go(void)
+{
+	LOCKTAG		tag;
+
+	key_lock_tag(&tag, 0, CLASS_EPOCH);
+	lock_let_go(&tag, ExclusiveLock);
+}
+
 /*
  * Hand the keys locked in a subtransaction to its parent, or forget them.
  */

@@ -64,6 +64,10 @@ extern void queue_lock_wake_head(uint64 key_hash);
 extern void queue_note_put(TimestampTz since, TimestampTz until);
 extern void queue_note_remove(TimestampTz since, TimestampTz until);
 
+/* The right to begin an epoch of fences, one at a time (fence.c). */
+extern void epoch_lock_take(void);
+extern void epoch_lock_let_go(void);
+
 /* Keep account of the keys locked; call at the events of transactions. */
 extern void key_lock_at_subxact_end(bool committed);
 extern void key_lock_at_xact_end(void);

@@ -34,6 +34,7 @@
 #include "lease.h"
 #include "lease_row.h"
 #include "lock_table.h"
+#include "purge.h"
 #include "quick_commit.h"
 #include "settings.h"
 #include "token.h"
@@ -226,6 +227,8 @@ lease_force_acquire(const AcquireRequest *request, Grant *grant)
 	found = lock_table_find(&table, key, &row);
 	now = GetCurrentTimestamp();
 	lease_row_grant(&table, request, found ? &row : NULL, now, grant);
+	if (!found)
+		purge_owe_one();
 	lock_table_close(&table, true);
 	wake_at_commit(key);
 }

@@ -33,7 +33,6 @@
 #include "errors.h"
 #include "fence.h"
 #include "lease_row.h"
-#include "purge.h"
 #include "settings.h"
 #include "token.h"
 #include "wake.h"
@@ -72,10 +71,7 @@ lease_row_grant(LockTable *table, const AcquireRequest *request,
 	if (row != NULL)
 		lock_table_update_found(table, &new_row);
 	else
-	{
 		lock_table_insert(table, &new_row);
-		purge_owe_one();
-	}
 	survive_crash();
 }
 
