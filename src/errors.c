@@ -55,6 +55,12 @@ error_unless_writable(const char *what)
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("cannot execute %s in a read-only transaction", what),
 				 errhint("Use a read-write transaction.")));
+	error_if_parallel(what);
+}
+
+void
+error_if_parallel(const char *what)
+{
 	if (IsInParallelMode())
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),

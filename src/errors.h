@@ -24,4 +24,7 @@ pg_noreturn extern void error_not_held(const LockKey *key);
 /* 25006 or 25000: refuse to change a lock where nothing may be written. */
 extern void error_unless_writable(const char *what);
 
+/* 25000: the newest state cannot be seen in parallel mode. */
+extern void error_if_parallel(const char *what);
+
 #endif							/* DISTLOCK_ERRORS_H */

@@ -149,6 +149,7 @@ lease_read(const LockKey *key, const text *token, LockRow *row,
 	TimestampTz now;
 	bool		found;
 
+	error_if_parallel("a look at a lock");
 	lock_table_open(&table, AccessShareLock);
 	found = lock_table_read(&table, key, row);
 	lock_table_close(&table, false);
@@ -170,6 +171,7 @@ lease_is_held(const LockKey *key)
 	TimestampTz now;
 	bool		held;
 
+	error_if_parallel("a look at a lock");
 	lock_table_open(&table, AccessShareLock);
 	lock_table_look(&table, key, &look);
 	now = GetCurrentTimestamp();
