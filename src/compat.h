@@ -79,15 +79,25 @@ compat_lock_try_quietly(const LOCKTAG *tag, LOCKMODE mode)
 #endif
 }
 
-/* The process of a virtual transaction; NULL when there is none. */
+/*
+ * The process of a virtual transaction; NULL when there is none.  A prepared
+ * transaction keeps the number of the process that it had, which another may
+ * have by now.
+ */
 static inline PGPROC *
 compat_vxid_proc(const VirtualTransactionId *vxid)
 {
+	PGPROC	   *proc;
+	LocalTransactionId lxid;
+
 #if PG_VERSION_NUM >= 170000
-	return ProcNumberGetProc(vxid->procNumber);
+	proc = ProcNumberGetProc(vxid->procNumber);
+	lxid = proc ? proc->vxid.lxid : InvalidLocalTransactionId;
 #else
-	return BackendIdGetProc(vxid->backendId);
+	proc = BackendIdGetProc(vxid->backendId);
+	lxid = proc ? proc->lxid : InvalidLocalTransactionId;
 #endif
+	return lxid == vxid->localTransactionId ? proc : NULL;
 }
 
 /* A relation's primary key; InvalidOid when it has none. */

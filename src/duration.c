@@ -112,5 +112,5 @@ error_too_long(const char *name)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("%s is too long", name),
-			 errhint("A wait or delay can be up to 24 hours; a ttl has to end before the year 294277.")));
+			 errdetail("A wait or a delay can be up to 24 hours; a ttl has to end before the year 294277.")));
 }

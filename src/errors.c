@@ -36,7 +36,7 @@ error_not_held(const LockKey *key)
 			 errmsg("lock \"%s\" is not held with this token",
 					error_key(key)),
 			 errdetail("It has expired, has been released or forced, or is held by another."),
-			 errhint("Work done since it was lost may overlap with another holder's; acquire the lock anew.")));
+			 errhint("If it was held before, work done since it was lost may overlap with another holder's.")));
 }
 
 /*

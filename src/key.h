@@ -18,11 +18,11 @@
  */
 typedef enum KeyLockClass
 {
-	CLASS_KEY = 0xd100,			/* the right to change the key's rows */
-	CLASS_QUEUE = 0xd101,		/* the queue of those who wait for the key */
-	CLASS_WAIT_SINCE = 0xd102,	/* a note: since when this process waits */
-	CLASS_WAIT_UNTIL = 0xd103,	/* a note: until when it waits */
-	CLASS_EPOCH = 0xd104		/* the right to begin an epoch of fences */
+	CLASS_KEY = 0x4c00,			/* the right to change the key's rows */
+	CLASS_QUEUE = 0x4c01,		/* the queue of those who wait for the key */
+	CLASS_WAIT_SINCE = 0x4c02,	/* a note: since when this process waits */
+	CLASS_WAIT_UNTIL = 0x4c03,	/* a note: until when it waits */
+	CLASS_EPOCH = 0x4c04		/* the right to begin an epoch of fences */
 } KeyLockClass;
 
 /*
