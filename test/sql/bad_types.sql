@@ -1,0 +1,66 @@
+-- Arguments of wrong types, wrong numbers of arguments, wrong names.
+\set ECHO none
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set helpers :abs_srcdir '/regress_helpers.sql'
+\i :helpers
+\set ECHO all
+SELECT distlock.acquire_with_token('held', 'tok', '1 h') IS NOT NULL AS held;
+SELECT pg_temp.harmless(statement) AS sqlstate, statement
+FROM (VALUES
+	($$SELECT distlock.acquire()$$),
+	($$SELECT distlock.acquire('k')$$),
+	($$SELECT distlock.acquire(1, '1 s')$$),
+	($$SELECT distlock.acquire('k', 1)$$),
+	($$SELECT distlock.acquire('k', 1.5)$$),
+	($$SELECT distlock.acquire('k', '1 s'::text)$$),
+	($$SELECT distlock.acquire('k', true)$$),
+	($$SELECT distlock.acquire('k', now())$$),
+	($$SELECT distlock.acquire('k', '1 s', 1)$$),
+	($$SELECT distlock.acquire('k', '1 s', true)$$),
+	($$SELECT distlock.acquire('k', '1 s', scope => 1)$$),
+	($$SELECT distlock.acquire('k', '1 s', owner => 1)$$),
+	($$SELECT distlock.acquire('k', '1 s', data => '{}'::json)$$),
+	($$SELECT distlock.acquire('\x6b'::bytea, '1 s')$$),
+	($$SELECT distlock.acquire(ARRAY['k'], '1 s')$$),
+	($$SELECT distlock.acquire(ROW('k'), '1 s')$$),
+	($$SELECT distlock.acquire('k', '1 s', timeout => '1 s')$$),
+	($$SELECT distlock.acquire('k', '1 s', '0', 'lease', 'o', 'd', NULL, 1)$$),
+	($$SELECT distlock.acquire_with_token('k', 'tok')$$),
+	($$SELECT distlock.acquire_with_token('k', 1, '1 s')$$),
+	($$SELECT distlock.acquire_with_token('k', gen_random_uuid(), '1 s')$$),
+	($$SELECT distlock.try_acquire(1, '1 s')$$),
+	($$SELECT distlock.try_acquire_with_token('k', '1 s')$$),
+	($$SELECT distlock.extend('held')$$),
+	($$SELECT distlock.extend('held', 'tok', 5)$$),
+	($$SELECT distlock.extend('held', 1)$$),
+	($$SELECT distlock.try_extend('held', 'tok', 5)$$),
+	($$SELECT distlock.ensure('held', 'tok')$$),
+	($$SELECT distlock.try_ensure('held', 'tok')$$),
+	($$SELECT distlock.release('held')$$),
+	($$SELECT distlock.release('held', 1)$$),
+	($$SELECT distlock.release('held', 'tok', 'more')$$),
+	($$SELECT distlock.try_release('held')$$),
+	($$SELECT distlock.release_all()$$),
+	($$SELECT distlock.release_all(1)$$),
+	($$SELECT distlock.extend_all('tok')$$),
+	($$SELECT distlock.ttl('held')$$),
+	($$SELECT distlock.fence('held')$$),
+	($$SELECT distlock.fence(1, 1)$$),
+	($$SELECT distlock.is_held(1)$$),
+	($$SELECT distlock.is_held()$$),
+	($$SELECT distlock.key_id(1)$$),
+	($$SELECT distlock.force_release(1)$$),
+	($$SELECT distlock.force_acquire('held')$$),
+	($$SELECT distlock.advance_fence(1)$$),
+	($$CALL distlock.purge(1)$$),
+	($$SELECT distlock.purge()$$),
+	($$CALL distlock.release('held', 'tok')$$),
+	($$SELECT distlock.linear_backoff(1)$$),
+	($$SELECT distlock.exponential_backoff('1 ms')$$),
+	($$SELECT distlock.limit_retry('1 ms'::interval, 1)$$),
+	($$SELECT distlock.limit_retry(distlock.linear_backoff('1 ms'), 1.5)$$),
+	($$SELECT distlock.limit_retry(distlock.linear_backoff('1 ms'), 2147483648)$$),
+	($$SELECT distlock.retry_delay(distlock.linear_backoff('1 ms'), '1 s'::interval)$$),
+	($$SELECT acquire('k', '1 s')$$)
+) bad(statement);
+SELECT distlock.release('held', 'tok');
