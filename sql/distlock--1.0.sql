@@ -29,9 +29,11 @@ CREATE TABLE distlock.lock (
 	token text COLLATE "C",
 	owner text,
 	data text,
+	incarnation timestamptz,
 	PRIMARY KEY (key, permit)
 ) USING heap WITH (
 	fillfactor = 70,
+	vacuum_truncate = false,
 	autovacuum_vacuum_scale_factor = 0,
 	autovacuum_vacuum_threshold = 5000,
 	autovacuum_vacuum_insert_scale_factor = 0,
@@ -42,16 +44,17 @@ REVOKE ALL ON TABLE distlock.lock FROM PUBLIC;
 COMMENT ON TABLE distlock.lock IS 'one row for each key in use or used lately; written by the functions of this extension only, never by SQL';
 COMMENT ON COLUMN distlock.lock.fence IS 'fencing number of the last grant; after a forced release the number that ended it';
 COMMENT ON COLUMN distlock.lock.acquired_at IS 'when it was last granted: the clock read while the key was locked';
-COMMENT ON COLUMN distlock.lock.expires_at IS 'when the lease ends; of a free row, when it was released';
+COMMENT ON COLUMN distlock.lock.expires_at IS 'when the lease ends; infinity for scope session; of a free row, when it was released';
 COMMENT ON COLUMN distlock.lock.ttl IS 'time to live last asked for, in microseconds';
 COMMENT ON COLUMN distlock.lock.pid IS 'process that acquired it (it need not live any more)';
 COMMENT ON COLUMN distlock.lock.role IS 'role that acquired it';
 COMMENT ON COLUMN distlock.lock.permit IS 'which of the places of the key this row is; 0 for an exclusive lock';
-COMMENT ON COLUMN distlock.lock.scope IS 'l: lease';
+COMMENT ON COLUMN distlock.lock.scope IS 'l: lease; s: session; t, of a free row: last held by a transaction';
 COMMENT ON COLUMN distlock.lock.key IS 'name of the lock, 1 to 512 bytes';
 COMMENT ON COLUMN distlock.lock.token IS 'proof of holding; NULL when the lock is free';
 COMMENT ON COLUMN distlock.lock.owner IS 'who holds it, in the words of the caller';
 COMMENT ON COLUMN distlock.lock.data IS 'what the caller wished to keep with the lock';
+COMMENT ON COLUMN distlock.lock.incarnation IS 'of scope session: start of the server in which the session lives';
 
 -- ---------------------------------------------------------------------------
 -- The state of the fence, see src/fence.c.  The counter itself is not dumped:
@@ -195,6 +198,43 @@ CREATE FUNCTION distlock.release_all(token text) RETURNS integer
 COMMENT ON FUNCTION distlock.release_all(text) IS 'release every lock held under the token; returns how many. Reads the whole table. Errors: 25006, 54000, 22004, 22023, 22001';
 
 -- ---------------------------------------------------------------------------
+-- Work under a lock
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION distlock.guard(key text, token text) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_guard';
+COMMENT ON FUNCTION distlock.guard(text, text) IS 'make sure that the lock is held now and cannot be taken over before this transaction ends, even when it expires; returns its fence. Errors: LK001 not held, 40001, 25006, 54000, 22004, 22023, 22001';
+
+CREATE FUNCTION distlock.do_exclusively(key text, ttl interval, command text,
+		wait interval DEFAULT '0', owner text DEFAULT NULL) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_do_exclusively';
+COMMENT ON FUNCTION distlock.do_exclusively(text, interval, text, interval, text) IS 'run one or several statements in this transaction under a lock that ends with the transaction; returns the number of rows processed. Errors: 55P03 not granted within wait (0 to 24 h), 40001, 25006, 54000, 22004, 22023, 22001, 0A000, 2D000, and those of the command';
+
+CREATE FUNCTION distlock.try_do_exclusively(key text, ttl interval, command text,
+		wait interval DEFAULT '0', owner text DEFAULT NULL) RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_try_do_exclusively';
+COMMENT ON FUNCTION distlock.try_do_exclusively(text, interval, text, interval, text) IS 'as do_exclusively, but NULL, with nothing run, when the lock is not granted within wait. Errors: 40001, 25006, 54000, 22004, 22023, 22001, 0A000, 2D000, and those of the command';
+
+CREATE PROCEDURE distlock.run_exclusively(key text, ttl interval, command text,
+		wait interval DEFAULT '0', owner text DEFAULT NULL)
+	LANGUAGE c
+	AS 'MODULE_PATHNAME', 'distlock_run_exclusively';
+COMMENT ON PROCEDURE distlock.run_exclusively(text, interval, text, interval, text) IS 'run one or several statements in transactions of their own under a lock of the session, which everybody can see; procedures and DO blocks in the command may commit; the lock ends when the command ends or fails. Errors: 55P03 not granted within wait (0 to 24 h), LK001 lost while the command ran, 2D000 inside a transaction block, 25006, 22004, 22023, 22001, 0A000, and those of the command';
+
+CREATE FUNCTION distlock.current_fence() RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_current_fence';
+COMMENT ON FUNCTION distlock.current_fence() IS 'fence of the lock that the running command is under (the innermost); NULL outside of do_exclusively and run_exclusively. Errors: 25006';
+
+CREATE FUNCTION distlock.require_lock() RETURNS trigger
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_require_lock';
+COMMENT ON FUNCTION distlock.require_lock() IS 'BEFORE trigger with a key as argument: lets a table be changed only by transactions that hold or guard the key. Errors: LK001, 39P01';
+
+-- ---------------------------------------------------------------------------
 -- Look
 -- ---------------------------------------------------------------------------
 
@@ -275,9 +315,19 @@ CREATE VIEW distlock.waiters WITH (security_barrier) AS
 		LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) q.pid;
 COMMENT ON VIEW distlock.waiters IS 'who waits for which key; position 1 is served next';
 
+CREATE FUNCTION distlock.transaction_holders(OUT key text, OUT pid integer) RETURNS SETOF record
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_transaction_holders';
+COMMENT ON FUNCTION distlock.transaction_holders() IS 'locks of scope transaction held now; key is NULL when no row of the table tells it, pid is NULL for a prepared transaction; see the view distlock.locks';
+
+CREATE FUNCTION distlock.session_is_live(fence bigint, ttl bigint, incarnation timestamptz) RETURNS boolean
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_session_is_live';
+COMMENT ON FUNCTION distlock.session_is_live(bigint, bigint, timestamptz) IS 'whether a lock of scope session is held: its session lives, or the server has restarted less than ttl (microseconds) ago; see the view distlock.locks';
+
 CREATE VIEW distlock.locks WITH (security_barrier) AS
 	SELECT l.key,
-		CASE l.scope WHEN 'l' THEN 'lease' END AS scope,
+		CASE l.scope WHEN 'l' THEN 'lease' WHEN 's' THEN 'session' END AS scope,
 		l.fence,
 		l.owner,
 		CASE WHEN pg_catalog.pg_has_role(l.role, 'USAGE')
@@ -289,18 +339,40 @@ CREATE VIEW distlock.locks WITH (security_barrier) AS
 		a.client_addr,
 		l.acquired_at,
 		l.expires_at,
-		pg_catalog.ceil(EXTRACT(epoch FROM l.expires_at OPERATOR(pg_catalog.-) c.now)
-			OPERATOR(pg_catalog.*) 1000)::bigint AS remaining_ms,
+		CASE WHEN pg_catalog.isfinite(l.expires_at)
+			THEN pg_catalog.ceil(EXTRACT(epoch FROM l.expires_at OPERATOR(pg_catalog.-) c.now)
+				OPERATOR(pg_catalog.*) 1000)::bigint END AS remaining_ms,
 		COALESCE(w.waiters, 0)::integer AS waiters
 	FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) c
 		JOIN distlock.lock l ON l.token IS NOT NULL
-			AND l.expires_at OPERATOR(pg_catalog.>) c.now
+			AND CASE l.scope WHEN 's' THEN distlock.session_is_live(l.fence, l.ttl, l.incarnation)
+				ELSE l.expires_at OPERATOR(pg_catalog.>) c.now END
 		LEFT JOIN (SELECT q.key, pg_catalog.count(*) AS waiters
 			FROM distlock.queue() q GROUP BY q.key) w
 			ON w.key OPERATOR(pg_catalog.=) l.key
 		LEFT JOIN pg_catalog.pg_stat_activity a
 			ON a.pid OPERATOR(pg_catalog.=) l.pid
-				AND a.backend_start OPERATOR(pg_catalog.<=) l.acquired_at;
+				AND a.backend_start OPERATOR(pg_catalog.<=) l.acquired_at
+	UNION ALL
+	SELECT t.key,
+		'transaction',
+		NULL::bigint,
+		NULL::text,
+		NULL::text,
+		t.pid,
+		a.usename,
+		a.application_name,
+		a.client_addr,
+		NULL::timestamptz,
+		NULL::timestamptz,
+		NULL::bigint,
+		COALESCE(w.waiters, 0)::integer
+	FROM distlock.transaction_holders() t
+		LEFT JOIN (SELECT q.key, pg_catalog.count(*) AS waiters
+			FROM distlock.queue() q GROUP BY q.key) w
+			ON w.key OPERATOR(pg_catalog.=) t.key
+		LEFT JOIN pg_catalog.pg_stat_activity a
+			ON a.pid OPERATOR(pg_catalog.=) t.pid;
 COMMENT ON VIEW distlock.locks IS 'the locks held now, as far as committed; data of other roles'' locks only for members of pg_read_all_stats; application_name and client_addr while the session that acquired lives';
 
 -- What everybody may do; README has the block for the other choice.

@@ -37,11 +37,14 @@
 
 #include "duration.h"
 #include "errors.h"
+#include "hold.h"
+#include "holder.h"
 #include "key_lock.h"
 #include "lease.h"
 #include "lease_row.h"
 #include "lock_table.h"
 #include "purge.h"
+#include "session_lock.h"
 #include "token.h"
 #include "wait.h"
 
@@ -52,6 +55,12 @@
  * lock that nobody holds is not granted to anybody.
  */
 #define PASSING_BY (20 * USECS_PER_SEC / 1000)
+
+/* Between two looks, when the row is changed by others than us. */
+#define PAUSE (5 * USECS_PER_SEC / 1000)
+
+/* How long to wait for a session to end before looking at the row again. */
+#define SESSION_SLICE (250 * USECS_PER_SEC / 1000)
 
 /* What came of asking for one's own lock again. */
 typedef enum RenewResult
@@ -80,10 +89,16 @@ static bool acquire_as_head(const AcquireRequest *request,
 static bool take_turn_as_head(const AcquireRequest *request,
 							  const WaitBudget *budget, Grant *grant,
 							  Refusal *refusal, bool *granted);
+static bool wait_for_holder(const WaitBudget *budget, LockRow *row,
+							TimestampTz now, Refusal *refusal);
+static void wait_for_session(void *arg);
 static bool acquire_holding_key_lock(const AcquireRequest *request,
 									 Grant *grant, Refusal *refusal);
 static bool take(const AcquireRequest *request, Grant *grant,
 				 Refusal *refusal);
+static void grant_hold(LockTable *table, const AcquireRequest *request,
+					   const LockRow *row, Grant *grant);
+static LOCKMODE grant_mode(const AcquireRequest *request);
 static RenewResult renew(const AcquireRequest *request,
 						 const WaitBudget *budget, Grant *grant,
 						 Refusal *refusal);
@@ -139,7 +154,9 @@ acquire_now(const AcquireRequest *request, Grant *grant, Refusal *refusal)
 		{
 			RenewResult result;
 
-			wait_begin(&patience, PASSING_BY);
+			/* It may have to wait for an extend, but not in the queue. */
+			wait_begin(&patience, request->retry == NULL ?
+					   Max(request->wait, PASSING_BY) : PASSING_BY);
 			result = renew(request, &patience, grant, refusal);
 			if (result != RENEW_LOST)
 				return result == RENEW_DONE;
@@ -156,17 +173,26 @@ acquire_now(const AcquireRequest *request, Grant *grant, Refusal *refusal)
 			refusal->reason = REFUSED_QUEUE;
 			return false;
 		}
-		locked = key_lock_try(key, ExclusiveLock);
+		locked = key_lock_try(key, grant_mode(request));
 		queue_lock_passed(key);
 		if (locked)
 		{
 			if (take(request, grant, refusal))
 				return true;
-			key_lock_let_go(key, ExclusiveLock);
+			key_lock_let_go(key, grant_mode(request));
 			return false;
 		}
 
-		/* Somebody has the key locked, but there is no lock to be seen. */
+		/*
+		 * Somebody has the key locked, but there is no lock to be seen.  Who
+		 * may wait does so in the queue.
+		 */
+		if (key_lock_is_hold(key) ||
+			(request->wait > 0 && request->retry == NULL))
+		{
+			refuse_changing(key, refusal);
+			return false;
+		}
 		if (first)
 			wait_begin(&patience, PASSING_BY);
 		else if (wait_is_over(&patience))
@@ -267,7 +293,7 @@ take_turn_as_head(const AcquireRequest *request, const WaitBudget *budget,
 				  Grant *grant, Refusal *refusal, bool *granted)
 {
 	const LockKey *key = &request->key;
-	KeyLockWait wait = {key, ExclusiveLock};
+	KeyLockWait wait = {key, grant_mode(request)};
 	LockLook	look;
 	TimestampTz now;
 	bool		over;
@@ -295,12 +321,11 @@ take_turn_as_head(const AcquireRequest *request, const WaitBudget *budget,
 			refuse_held(&look.row, now, refusal);
 			return false;
 		}
-		wait_sleep(budget, look.row.expires_at - now);
-		return true;
+		return wait_for_holder(budget, &look.row, now, refusal);
 	}
 
 	/* A last try even when the time is up: it may just have got free. */
-	if (!key_lock_try(key, ExclusiveLock) &&
+	if (!key_lock_try(key, wait.mode) &&
 		!wait_for_lock(budget, lock_key, &wait))
 	{
 		if (look_holder(&look, now) != NULL)
@@ -313,8 +338,40 @@ take_turn_as_head(const AcquireRequest *request, const WaitBudget *budget,
 	*granted = take(request, grant, refusal);
 	if (*granted)
 		return false;
-	key_lock_let_go(key, ExclusiveLock);
+	key_lock_let_go(key, wait.mode);
+
+	/* Who is changing the row does not hold the key lock: no code of ours. */
+	if (!over)
+		wait_sleep(budget, PAUSE);
 	return !over;
+}
+
+/*
+ * Wait for a holder that nobody is changing to end.  False if that will never
+ * be, because the holder is this session.
+ */
+static bool
+wait_for_holder(const WaitBudget *budget, LockRow *row, TimestampTz now,
+				Refusal *refusal)
+{
+	TimestampTz end = holder_end(row);
+	WaitBudget	slice;
+
+	if (end != DT_NOEND)
+	{
+		wait_sleep(budget, end - now);
+		return true;
+	}
+	if (session_lock_is_own(row->fence))
+	{
+		refuse_held(row, now, refusal);
+		return false;
+	}
+
+	/* In slices, because a lock that is forced goes on under another tag. */
+	wait_slice(&slice, budget, SESSION_SLICE);
+	(void) wait_for_lock(&slice, wait_for_session, row);
+	return true;
 }
 
 /*
@@ -326,10 +383,24 @@ acquire_holding_key_lock(const AcquireRequest *request, Grant *grant,
 						 Refusal *refusal)
 {
 	const LockKey *key = &request->key;
-	KeyLockWait wait = {key, ExclusiveLock};
+	KeyLockWait wait = {key, grant_mode(request)};
 	WaitBudget	patience;
 	LockLook	look;
 	TimestampTz now;
+	Hold	   *hold = hold_find_lock(key, NULL);
+
+	if (hold != NULL)
+	{
+		if (request->scope != SCOPE_TRANSACTION || request->token == NULL ||
+			!token_equal(hold->token, request->token))
+		{
+			refusal->reason = REFUSED_OWN;
+			return false;
+		}
+		grant->token = request->token;
+		grant->fence = request->want_fence ? hold_fence(hold) : hold->fence;
+		return true;
+	}
 
 	look_at(key, &look);
 	now = GetCurrentTimestamp();
@@ -351,12 +422,12 @@ acquire_holding_key_lock(const AcquireRequest *request, Grant *grant,
 	}
 	if (take(request, grant, refusal))
 		return true;
-	key_lock_let_go(key, ExclusiveLock);
+	key_lock_let_go(key, wait.mode);
 	return false;
 }
 
 /*
- * Grant or refuse; the caller holds the key lock in Exclusive mode.
+ * Grant or refuse; the caller holds the key lock in the mode for a grant.
  */
 static bool
 take(const AcquireRequest *request, Grant *grant, Refusal *refusal)
@@ -371,13 +442,19 @@ take(const AcquireRequest *request, Grant *grant, Refusal *refusal)
 	found = lock_table_find(&table, &request->key, &row);
 	now = GetCurrentTimestamp();
 
-	if (!found || !lock_row_is_held(&row, now))
+	if (!found || !holder_is_live(&row, now))
 	{
-		lease_row_grant(&table, request, found ? &row : NULL, now, grant);
-		if (!found)
-			purge_owe_one();
+		if (request->scope == SCOPE_TRANSACTION)
+			grant_hold(&table, request, found ? &row : NULL, grant);
+		else
+		{
+			lease_row_grant(&table, request, found ? &row : NULL, now, grant);
+			if (!found)
+				purge_owe_one();
+		}
 	}
-	else if (request->token != NULL && token_equal(row.token, request->token))
+	else if (request->scope == row.scope &&
+			 request->token != NULL && token_equal(row.token, request->token))
 		lease_row_renew(&table, request, &row, now, grant);
 	else
 	{
@@ -386,6 +463,32 @@ take(const AcquireRequest *request, Grant *grant, Refusal *refusal)
 	}
 	lock_table_close(&table, granted);
 	return granted;
+}
+
+/*
+ * Grant a lock of scope "transaction": the key lock is all there is to it.
+ */
+static void
+grant_hold(LockTable *table, const AcquireRequest *request,
+		   const LockRow *row, Grant *grant)
+{
+	Hold	   *hold;
+
+	if (row != NULL)
+		lease_row_check_snapshot(table, &request->key, row);
+	grant->token = request->token ? request->token : token_generate();
+	hold = hold_add(HOLD_LOCK, &request->key, grant->token, request->ttl, 0);
+	grant->fence = request->want_fence ? hold_fence(hold) : 0;
+}
+
+/*
+ * The mode of the key lock for a grant.
+ */
+static LOCKMODE
+grant_mode(const AcquireRequest *request)
+{
+	return request->scope == SCOPE_TRANSACTION ?
+		AccessExclusiveLock : ExclusiveLock;
 }
 
 /*
@@ -413,7 +516,7 @@ renew(const AcquireRequest *request, const WaitBudget *budget, Grant *grant,
 	if (lock_table_find(&table, key, &row))
 	{
 		now = GetCurrentTimestamp();
-		if (lock_row_is_held(&row, now) &&
+		if (holder_is_live(&row, now) &&
 			token_equal(row.token, request->token))
 		{
 			lease_row_renew(&table, request, &row, now, grant);
@@ -442,9 +545,9 @@ look_at(const LockKey *key, LockLook *look)
 static const LockRow *
 look_holder(const LockLook *look, TimestampTz now)
 {
-	if (look->found && lock_row_is_held(&look->row, now))
+	if (look->found && holder_is_live(&look->row, now))
 		return &look->row;
-	if (look->pending && lock_row_is_held(&look->pending_row, now))
+	if (look->pending && holder_is_live(&look->pending_row, now))
 		return &look->pending_row;
 	return NULL;
 }
@@ -454,7 +557,8 @@ look_is_own(const AcquireRequest *request, const LockLook *look,
 			TimestampTz now)
 {
 	return request->token != NULL && look->found &&
-		lock_row_is_held(&look->row, now) &&
+		request->scope == look->row.scope &&
+		holder_is_live(&look->row, now) &&
 		token_equal(look->row.token, request->token);
 }
 
@@ -464,7 +568,7 @@ look_is_own(const AcquireRequest *request, const LockLook *look,
 static bool
 look_is_settled(const LockLook *look, TimestampTz now)
 {
-	if (!look->found || !lock_row_is_held(&look->row, now))
+	if (!look->found || !holder_is_live(&look->row, now))
 		return false;
 	if (!look->changing && !look->pending)
 		return true;
@@ -475,7 +579,8 @@ look_is_settled(const LockLook *look, TimestampTz now)
 static void
 refuse_held(const LockRow *row, TimestampTz now, Refusal *refusal)
 {
-	refusal->reason = REFUSED_HELD;
+	refusal->reason = row->scope == SCOPE_SESSION &&
+		session_lock_is_own(row->fence) ? REFUSED_OWN_SESSION : REFUSED_HELD;
 	refusal->owner = NULL;
 	if (row->owner != NULL)
 	{
@@ -484,13 +589,14 @@ refuse_held(const LockRow *row, TimestampTz now, Refusal *refusal)
 		memcpy(refusal->owner, row->owner, VARSIZE_ANY(row->owner));
 	}
 	refusal->pid = row->pid;
-	refusal->remaining = row->expires_at - now;
+	refusal->remaining = row->scope == SCOPE_SESSION ? -1 : row->expires_at - now;
 }
 
 static void
 refuse_changing(const LockKey *key, Refusal *refusal)
 {
-	refusal->reason = REFUSED_CHANGING;
+	refusal->reason = key_lock_is_hold(key) ?
+		REFUSED_TRANSACTION : REFUSED_CHANGING;
 	refusal->pid = key_lock_blocker(key, ExclusiveLock);
 }
 
@@ -500,6 +606,12 @@ lock_key(void *arg)
 	KeyLockWait *wait = arg;
 
 	key_lock_wait(wait->key, wait->mode);
+}
+
+static void
+wait_for_session(void *row)
+{
+	session_lock_wait(((LockRow *) row)->fence);
 }
 
 static void

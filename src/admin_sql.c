@@ -17,9 +17,11 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "arguments.h"
 #include "compat.h"
 #include "errors.h"
 #include "fence.h"
+#include "holder.h"
 #include "purge.h"
 #include "queue.h"
 
@@ -27,6 +29,8 @@ DISTLOCK_FUNCTION(distlock_advance_fence);
 DISTLOCK_FUNCTION(distlock_record_incarnation);
 DISTLOCK_FUNCTION(distlock_purge);
 DISTLOCK_FUNCTION(distlock_queue);
+DISTLOCK_FUNCTION(distlock_session_is_live);
+DISTLOCK_FUNCTION(distlock_transaction_holders);
 
 Datum
 distlock_advance_fence(PG_FUNCTION_ARGS)
@@ -45,16 +49,10 @@ distlock_record_incarnation(PG_FUNCTION_ARGS)
 Datum
 distlock_purge(PG_FUNCTION_ARGS)
 {
-	bool		atomic = !IsA(fcinfo->context, CallContext) ||
-		castNode(CallContext, fcinfo->context)->atomic;
 	BlockNumber page = 0;
 
 	error_unless_writable("purge()");
-	if (atomic)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
-				 errmsg("purge() cannot run inside a transaction block"),
-				 errhint("It commits its own transactions: call it by itself.")));
+	argument_check_may_commit(fcinfo, "purge()");
 
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	do
@@ -65,6 +63,44 @@ distlock_purge(PG_FUNCTION_ARGS)
 	} while (page != InvalidBlockNumber);
 	SPI_finish();
 	PG_RETURN_VOID();
+}
+
+Datum
+distlock_transaction_holders(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	ListCell   *cell;
+
+	InitMaterializedSRF(fcinfo, 0);
+	foreach(cell, queue_read_holders())
+	{
+		QueuedWaiter *holder = lfirst(cell);
+		Datum		values[2];
+		bool		isnull[2];
+
+		values[0] = PointerGetDatum(holder->key);
+		isnull[0] = (holder->key == NULL);
+		values[1] = Int32GetDatum(holder->pid);
+		isnull[1] = (holder->pid == 0);
+		tuplestore_putvalues(result->setResult, result->setDesc, values,
+							 isnull);
+	}
+	return (Datum) 0;
+}
+
+Datum
+distlock_session_is_live(PG_FUNCTION_ARGS)
+{
+	LockRow		row = {0};
+
+	argument_check_not_null(fcinfo, 0, "fence");
+	argument_check_not_null(fcinfo, 1, "ttl");
+	argument_check_not_null(fcinfo, 2, "incarnation");
+	row.scope = SCOPE_SESSION;
+	row.fence = PG_GETARG_INT64(0);
+	row.ttl = PG_GETARG_INT64(1);
+	row.incarnation = PG_GETARG_TIMESTAMPTZ(2);
+	PG_RETURN_BOOL(holder_end(&row) > GetCurrentTimestamp());
 }
 
 Datum

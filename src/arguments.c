@@ -9,6 +9,7 @@
 
 #include "access/htup_details.h"
 #include "executor/executor.h"
+#include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -58,7 +59,7 @@ argument_wait(FunctionCallInfo fcinfo, int number)
 	return duration_wait(PG_GETARG_INTERVAL_P(number), "wait");
 }
 
-void
+LockScope
 argument_scope(FunctionCallInfo fcinfo, int number)
 {
 	char	   *scope;
@@ -66,12 +67,11 @@ argument_scope(FunctionCallInfo fcinfo, int number)
 	argument_check_not_null(fcinfo, number, "scope");
 	scope = text_to_cstring(PG_GETARG_TEXT_PP(number));
 	if (strcmp(scope, "lease") == 0)
-		return;
-	if (strcmp(scope, "session") == 0 || strcmp(scope, "transaction") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("scope \"%s\" is not supported yet", scope),
-				 errhint("Use scope \"lease\".")));
+		return SCOPE_LEASE;
+	if (strcmp(scope, "transaction") == 0)
+		return SCOPE_TRANSACTION;
+	if (strcmp(scope, "session") == 0)
+		return SCOPE_SESSION;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unknown scope"),
@@ -140,4 +140,17 @@ argument_retry(FunctionCallInfo fcinfo, int number)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the number of retries must not be negative")));
 	return strategy;
+}
+
+void
+argument_check_may_commit(FunctionCallInfo fcinfo, const char *name)
+{
+	if (fcinfo->context != NULL && IsA(fcinfo->context, CallContext) &&
+		!castNode(CallContext, fcinfo->context)->atomic)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+			 errmsg("%s cannot run inside a transaction block", name),
+			 errdetail("It commits transactions of its own."),
+			 errhint("Call it by itself, not after BEGIN and not from a function.")));
 }

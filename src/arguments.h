@@ -23,11 +23,18 @@ extern void argument_key(FunctionCallInfo fcinfo, int number, LockKey *key);
 extern text *argument_token(FunctionCallInfo fcinfo, int number);
 extern int64 argument_ttl(FunctionCallInfo fcinfo, int number);
 extern int64 argument_wait(FunctionCallInfo fcinfo, int number);
-extern void argument_scope(FunctionCallInfo fcinfo, int number);
+extern LockScope argument_scope(FunctionCallInfo fcinfo, int number);
 
 /* NULL when the argument is NULL. */
 extern text *argument_text(FunctionCallInfo fcinfo, int number,
 						   const char *name, int max_bytes);
 extern RetryStrategy *argument_retry(FunctionCallInfo fcinfo, int number);
+
+/*
+ * Of a procedure that commits: raise 2D000 when it is called inside a
+ * transaction block, or by a function.
+ */
+extern void argument_check_may_commit(FunctionCallInfo fcinfo,
+									  const char *name);
 
 #endif							/* DISTLOCK_ARGUMENTS_H */

@@ -18,6 +18,7 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
+#include "utils/backend_status.h"
 #include "utils/wait_event.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -100,6 +101,17 @@ compat_vxid_proc(const VirtualTransactionId *vxid)
 	return lxid == vxid->localTransactionId ? proc : NULL;
 }
 
+/* What is known of the i-th backend, i from 1. */
+static inline LocalPgBackendStatus *
+compat_backend_status(int i)
+{
+#if PG_VERSION_NUM >= 160000
+	return pgstat_get_local_beentry_by_index(i);
+#else
+	return pgstat_fetch_stat_local_beentry(i);
+#endif
+}
+
 /* A relation's primary key; InvalidOid when it has none. */
 static inline Oid
 compat_primary_key(Relation table)
@@ -123,7 +135,7 @@ compat_index_beginscan(Relation table, Relation index, Snapshot snapshot,
 }
 
 /*
- * Update one row that nobody else can be changing.  *new_index_entries tells
+ * Update one row, without waiting.  *new_index_entries tells
  * whether the new version needs entries in the indexes (it was not HOT).
  */
 static inline TM_Result
@@ -140,7 +152,7 @@ compat_table_update(Relation table, ItemPointer tid, TupleTableSlot *slot,
 #endif
 
 	result = table_tuple_update(table, tid, slot, cid, InvalidSnapshot,
-								InvalidSnapshot, true, failure, &mode,
+								InvalidSnapshot, false, failure, &mode,
 								&update_indexes);
 #if PG_VERSION_NUM >= 160000
 	*new_index_entries = (update_indexes == TU_All);

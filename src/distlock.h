@@ -33,7 +33,9 @@ typedef struct LockKey
 /* When a holder is in sight; the values are those of the column "scope". */
 typedef enum LockScope
 {
-	SCOPE_LEASE = 'l'			/* at acquire and at each extend */
+	SCOPE_LEASE = 'l',			/* at acquire and at each extend */
+	SCOPE_SESSION = 's',		/* as long as the session lives */
+	SCOPE_TRANSACTION = 't'		/* until its transaction ends */
 } LockScope;
 
 /* A row of the lock table. */
@@ -46,7 +48,8 @@ typedef struct LockRow
 	int64		fence;
 	int64		ttl;			/* microseconds */
 	TimestampTz acquired_at;
-	TimestampTz expires_at;
+	TimestampTz expires_at;		/* DT_NOEND for scope "session" */
+	TimestampTz incarnation;	/* of the server, for scope "session"; else 0 */
 	int32		pid;
 	Oid			role;
 	int16		permit;			/* 0 for an exclusive lock */

@@ -45,17 +45,23 @@ error_not_held(const LockKey *key)
 void
 error_unless_writable(const char *what)
 {
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot execute %s during recovery", what),
-				 errhint("Connect to the primary server.")));
+	error_if_in_recovery(what);
 	if (XactReadOnly)
 		ereport(ERROR,
 				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 				 errmsg("cannot execute %s in a read-only transaction", what),
 				 errhint("Use a read-write transaction.")));
 	error_if_parallel(what);
+}
+
+void
+error_if_in_recovery(const char *what)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute %s during recovery", what),
+				 errhint("Connect to the primary server.")));
 }
 
 void

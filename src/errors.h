@@ -24,6 +24,9 @@ pg_noreturn extern void error_not_held(const LockKey *key);
 /* 25006 or 25000: refuse to change a lock where nothing may be written. */
 extern void error_unless_writable(const char *what);
 
+/* 25006: a standby cannot pin anything. */
+extern void error_if_in_recovery(const char *what);
+
 /* 25000: the newest state cannot be seen in parallel mode. */
 extern void error_if_parallel(const char *what);
 

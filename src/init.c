@@ -15,11 +15,14 @@
 #include "utils/resowner.h"
 
 #include "compat.h"
+#include "hold.h"
 #include "key_lock.h"
+#include "lease_row.h"
 #include "lock_table.h"
 #include "purge.h"
 #include "quick_commit.h"
 #include "relations.h"
+#include "session_lock.h"
 #include "settings.h"
 #include "wake.h"
 
@@ -53,21 +56,31 @@ at_xact_event(XactEvent event, void *arg)
 {
 	switch (event)
 	{
+		case XACT_EVENT_PRE_PREPARE:
+			session_lock_at_pre_prepare();
+			hold_at_pre_commit();
+			break;
 		case XACT_EVENT_PRE_COMMIT:
+			hold_at_pre_commit();
 			purge_at_pre_commit();
 			quick_commit_at_pre_commit();
 			break;
 		case XACT_EVENT_COMMIT:
 			wake_at_xact_commit();
-			quick_commit_at_xact_end();
+			quick_commit_at_commit();
 			key_lock_at_xact_end();
+			hold_at_xact_end();
+			lease_row_at_xact_end();
 			purge_at_xact_end();
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
+			session_lock_at_xact_abort();
 			wake_at_xact_end();
 			quick_commit_at_xact_end();
 			key_lock_at_xact_end();
+			hold_at_xact_end();
+			lease_row_at_xact_end();
 			purge_at_xact_end();
 			break;
 		default:
@@ -84,10 +97,14 @@ at_subxact_event(SubXactEvent event, SubTransactionId id,
 		case SUBXACT_EVENT_COMMIT_SUB:
 			wake_at_subxact_end(true);
 			key_lock_at_subxact_end(true);
+			hold_at_subxact_end(true);
+			session_lock_at_subxact_end(true);
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
 			wake_at_subxact_end(false);
 			key_lock_at_subxact_end(false);
+			hold_at_subxact_end(false);
+			session_lock_at_subxact_end(false);
 			break;
 		default:
 			break;
@@ -99,5 +116,8 @@ at_resource_release(ResourceReleasePhase phase, bool committed, bool top_level,
 					void *arg)
 {
 	if (phase == RESOURCE_RELEASE_AFTER_LOCKS && committed && top_level)
+	{
+		session_lock_at_locks_released();
 		wake_at_locks_released();
+	}
 }

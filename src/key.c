@@ -47,6 +47,13 @@ key_from_stored(LockKey *key, text *value)
 									key->len, KEY_HASH_SEED);
 }
 
+bool
+key_equal(const LockKey *a, const LockKey *b)
+{
+	return a->hash == b->hash && a->len == b->len &&
+		memcmp(a->bytes, b->bytes, a->len) == 0;
+}
+
 /*
  * Make the tag of a lock of ours: an advisory lock of this database.
  */

@@ -22,7 +22,8 @@ typedef enum KeyLockClass
 	CLASS_QUEUE = 0x4c01,		/* the queue of those who wait for the key */
 	CLASS_WAIT_SINCE = 0x4c02,	/* a note: since when this process waits */
 	CLASS_WAIT_UNTIL = 0x4c03,	/* a note: until when it waits */
-	CLASS_EPOCH = 0x4c04		/* the right to begin an epoch of fences */
+	CLASS_EPOCH = 0x4c04,		/* the right to begin an epoch of fences */
+	CLASS_SESSION = 0x4c05		/* the session that holds a fence lives */
 } KeyLockClass;
 
 /*
@@ -33,6 +34,8 @@ extern void key_init(LockKey *key, text *value);
 
 /* The same for a value that was checked when it was stored. */
 extern void key_from_stored(LockKey *key, text *value);
+
+extern bool key_equal(const LockKey *a, const LockKey *b);
 
 extern void key_lock_tag(LOCKTAG *tag, uint64 number, KeyLockClass class);
 

@@ -44,7 +44,9 @@ key_lock_held(const LockKey *key)
 		return false;
 	key_lock_tag(&tag, key->hash, CLASS_KEY);
 	return compat_lock_held(&tag, ExclusiveLock) ||
-		compat_lock_held(&tag, ShareUpdateExclusiveLock);
+		compat_lock_held(&tag, ShareUpdateExclusiveLock) ||
+		compat_lock_held(&tag, RowShareLock) ||
+		compat_lock_held(&tag, AccessExclusiveLock);
 }
 
 bool
@@ -99,6 +101,25 @@ key_lock_let_go(const LockKey *key, LOCKMODE mode)
 	lock_let_go(&tag, mode);
 	if (!key_lock_held(key))
 		uncount_key();
+}
+
+/*
+ * AccessShare conflicts with AccessExclusive only.
+ */
+bool
+key_lock_is_hold(const LockKey *key)
+{
+	return key_lock_blocker(key, AccessShareLock) != 0;
+}
+
+/*
+ * RowShare conflicts with Exclusive, but not with Share.
+ */
+bool
+key_lock_is_guarded_only(const LockKey *key)
+{
+	return key_lock_blocker(key, ExclusiveLock) != 0 &&
+		key_lock_blocker(key, ShareLock) == 0;
 }
 
 int
@@ -311,7 +332,7 @@ count_key(const LockKey *key, bool raise)
 				 errmsg("too many keys locked in one transaction"),
 				 errdetail("A transaction can have %d keys locked, because each takes a place in the shared lock table.",
 						   settings_max_keys()),
-				 errhint("Commit more often, or raise distlock.max_keys_per_transaction or max_locks_per_transaction.")));
+				 errhint("Use fewer keys in a transaction, or have distlock.max_keys_per_transaction or max_locks_per_transaction raised.")));
 	}
 
 	if (level >= levels_allocated)

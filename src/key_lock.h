@@ -6,8 +6,11 @@
  * Protocol.  A key lock is held to the end of the transaction by whoever
  * changed the key's row, and by nobody else:
  *
+ *	  AccessExclusive			acquire with scope "transaction", which is held by
+ *								this and not by a row
  *	  Exclusive					acquire, release, force, purge
  *	  ShareUpdateExclusive		extend, ensure, renewing a lock one holds
+ *	  RowShare					guard
  *
  * The queue lock of a key is held by the head of its queue (Exclusive) for as
  * long as it waits, and by newcomers (Share) while they ask for the key lock
@@ -41,6 +44,12 @@ extern bool key_lock_try_quietly(const LockKey *key, LOCKMODE mode);
 
 /* Undo one key_lock_try or key_lock_wait. */
 extern void key_lock_let_go(const LockKey *key, LOCKMODE mode);
+
+/* Does another transaction hold the key with scope "transaction"? */
+extern bool key_lock_is_hold(const LockKey *key);
+
+/* Is a guard all that is in the way of a change of hands? */
+extern bool key_lock_is_guarded_only(const LockKey *key);
 
 /*
  * The process of another transaction that holds the key lock in a mode that

@@ -30,12 +30,15 @@
 #include "duration.h"
 #include "errors.h"
 #include "fence.h"
+#include "hold.h"
+#include "holder.h"
 #include "key_lock.h"
 #include "lease.h"
 #include "lease_row.h"
 #include "lock_table.h"
 #include "purge.h"
 #include "quick_commit.h"
+#include "session_lock.h"
 #include "settings.h"
 #include "token.h"
 #include "wait.h"
@@ -51,6 +54,8 @@
 static bool surely_not_held(const LockKey *key, const text *token);
 static bool open_held(LockTable *table, const LockKey *key, const text *token,
 					  LOCKMODE mode, LockRow *row, TimestampTz *now);
+static bool read_held(const LockKey *key, const text *token, LockRow *row,
+					  TimestampTz *now);
 static List *keys_with_token(const text *token);
 static int	compare_keys(const ListCell *a, const ListCell *b);
 static void force_key_lock(const LockKey *key);
@@ -63,17 +68,26 @@ lease_extend(const LockKey *key, const text *token, int64 ttl,
 	LockTable	table;
 	LockRow		row;
 	TimestampTz now;
-	TimestampTz new_end;
+	bool		stays;
 
 	error_unless_writable("an extension of a lock");
+
+	/* Find out whether the ttl is possible, held or not. */
+	(void) duration_end(GetCurrentTimestamp(), ttl);
+	if (hold_find_lock(key, token) != NULL)
+	{
+		*expires_at = DT_NOEND;
+		return true;
+	}
 	if (surely_not_held(key, token) ||
 		!open_held(&table, key, token, ShareUpdateExclusiveLock, &row, &now))
 		return false;
 
 	if (ttl == 0)
 		ttl = row.ttl;
-	new_end = duration_end(now, ttl);
-	if (only_longer && row.expires_at >= new_end)
+	stays = row.scope == SCOPE_SESSION ?
+		row.ttl >= ttl : row.expires_at >= duration_end(now, ttl);
+	if (only_longer && stays)
 	{
 		*expires_at = row.expires_at;
 		lock_table_close(&table, false);
@@ -81,26 +95,32 @@ lease_extend(const LockKey *key, const text *token, int64 ttl,
 		return true;
 	}
 
-	lease_row_extend(&table, key, &row, ttl, new_end);
+	*expires_at = lease_row_extend(&table, key, &row, ttl, now);
 	lock_table_close(&table, true);
-	*expires_at = new_end;
 	return true;
 }
 
 bool
 lease_release(const LockKey *key, const text *token)
 {
+	Hold	   *hold;
 	LockTable	table;
 	LockRow		row;
 	TimestampTz now;
 
 	error_unless_writable("a release of a lock");
+	hold = hold_find_lock(key, token);
+	if (hold != NULL)
+	{
+		hold_release(hold);
+		return true;
+	}
 	quick_commit_before_release();
 	if (surely_not_held(key, token) ||
 		!open_held(&table, key, token, ExclusiveLock, &row, &now))
 		return false;
 
-	lease_row_free(&table, key, &row, now);
+	lease_row_free(&table, key, &row, now, false);
 	lock_table_close(&table, true);
 	quick_commit_after_release();
 	return true;
@@ -115,13 +135,14 @@ lease_extend_all(const text *token, int64 ttl)
 	int			count = 0;
 
 	error_unless_writable("an extension of locks");
+	(void) duration_end(GetCurrentTimestamp(), ttl);
 	keys = keys_with_token(token);
 	foreach(cell, keys)
 	{
 		if (lease_extend(lfirst(cell), token, ttl, false, &expires_at))
 			count++;
 	}
-	return count;
+	return count + hold_count(token, false);
 }
 
 int
@@ -138,30 +159,49 @@ lease_release_all(const text *token)
 		if (lease_release(lfirst(cell), token))
 			count++;
 	}
-	return count;
+	return count + hold_count(token, true);
 }
 
 bool
-lease_read(const LockKey *key, const text *token, LockRow *row,
-		   int64 *remaining)
+lease_read_ttl(const LockKey *key, const text *token, int64 *remaining)
 {
-	LockTable	table;
+	Hold	   *hold = hold_find_lock(key, token);
+	LockRow		row;
 	TimestampTz now;
-	bool		found;
 
-	error_if_parallel("a look at a lock");
-	lock_table_open(&table, AccessShareLock);
-	found = lock_table_read(&table, key, row);
-	lock_table_close(&table, false);
-
-	now = GetCurrentTimestamp();
-	if (!found || !lock_row_is_held(row, now) ||
-		!token_equal(row->token, token))
+	if (hold != NULL)
+	{
+		*remaining = hold->ttl;
+		return true;
+	}
+	if (!read_held(key, token, &row, &now))
 		return false;
-	*remaining = row->expires_at - now;
+	*remaining = row.scope == SCOPE_SESSION ? row.ttl : row.expires_at - now;
 	return true;
 }
 
+bool
+lease_read_fence(const LockKey *key, const text *token, int64 *fence)
+{
+	Hold	   *hold = hold_find_lock(key, token);
+	LockRow		row;
+	TimestampTz now;
+
+	if (hold != NULL)
+	{
+		*fence = hold_fence(hold);
+		return true;
+	}
+	if (!read_held(key, token, &row, &now))
+		return false;
+	*fence = row.fence;
+	return true;
+}
+
+/*
+ * A lease that is pinned by a guard past its end is held too, and so is a key
+ * in the hands of a transaction.
+ */
 bool
 lease_is_held(const LockKey *key)
 {
@@ -172,35 +212,107 @@ lease_is_held(const LockKey *key)
 	bool		held;
 
 	error_if_parallel("a look at a lock");
+	if (hold_covers(key) || key_lock_is_hold(key))
+		return true;
+
 	lock_table_open(&table, AccessShareLock);
 	lock_table_look(&table, key, &look);
 	now = GetCurrentTimestamp();
-	held = (look.found && lock_row_is_held(&look.row, now)) ||
-		(look.pending && lock_row_is_held(&look.pending_row, now));
-	if (!held && !look.found)
-		held = lock_table_read(&table, key, &row) &&
-			lock_row_is_held(&row, now);
+	held = (look.found && holder_is_live(&look.row, now)) ||
+		(look.pending && holder_is_live(&look.pending_row, now));
+	if (!held && !look.found && lock_table_read(&table, key, &row))
+	{
+		look.found = true;
+		look.row = row;
+		held = holder_is_live(&row, now);
+	}
 	lock_table_close(&table, false);
-	return held;
+	return held ||
+		(look.found && look.row.token != NULL && key_lock_is_guarded_only(key));
+}
+
+bool
+lease_guard(const LockKey *key, const text *token, int64 *fence)
+{
+	Hold	   *hold = hold_find_lock(key, token);
+	LockTable	table;
+	LockRow		row;
+	TimestampTz now;
+
+	error_if_in_recovery("a guard of a lock");
+	error_if_parallel("a guard of a lock");
+	if (hold != NULL)
+	{
+		*fence = hold_fence(hold);
+		return true;
+	}
+	if (surely_not_held(key, token) ||
+		!open_held(&table, key, token, RowShareLock, &row, &now))
+		return false;
+
+	lease_row_check_grant_visible(&table, key, &row);
+	hold_add(HOLD_GUARD, key, token, row.ttl, row.fence);
+	lock_table_close(&table, true);
+	*fence = row.fence;
+	return true;
+}
+
+/*
+ * A row that this transaction has written, by acquiring or extending, stays
+ * its own as well as one that it guards.  A lock of this session could be taken
+ * away by force; so it is guarded now.
+ */
+bool
+lease_is_covered(const LockKey *key)
+{
+	LockTable	table;
+	LockRow		row;
+	int64		fence;
+	bool		covered;
+
+	if (hold_covers(key))
+		return true;
+	if (key_lock_held(key))
+	{
+		lock_table_open(&table, AccessShareLock);
+		covered = lock_table_find(&table, key, &row) && row.token != NULL &&
+			lock_table_found_is_own(&table);
+		lock_table_close(&table, false);
+		if (covered)
+			return true;
+	}
+
+	lock_table_open(&table, AccessShareLock);
+	covered = lock_table_read(&table, key, &row) && row.token != NULL &&
+		row.scope == SCOPE_SESSION && session_lock_is_own(row.fence);
+	lock_table_close(&table, false);
+	return covered && lease_guard(key, row.token, &fence);
 }
 
 bool
 lease_force_release(const LockKey *key)
 {
+	Hold	   *hold;
 	LockTable	table;
 	LockRow		row;
 	TimestampTz now;
 
 	error_unless_writable("a forced release of a lock");
+	hold = hold_find_lock(key, NULL);
+	if (hold != NULL)
+	{
+		hold_release(hold);
+		return true;
+	}
 	force_key_lock(key);
 	lock_table_open(&table, RowExclusiveLock);
 	if (lock_table_find(&table, key, &row))
 	{
 		now = GetCurrentTimestamp();
-		if (lock_row_is_held(&row, now))
+		if (holder_is_live(&row, now))
 		{
 			row.fence = fence_next(row.fence);
-			lease_row_free(&table, key, &row, now);
+			lease_row_free(&table, key, &row, now, true);
 			lock_table_close(&table, true);
 			return true;
 		}
@@ -218,16 +330,29 @@ void
 lease_force_acquire(const AcquireRequest *request, Grant *grant)
 {
 	const LockKey *key = &request->key;
+	Hold	   *hold;
 	LockTable	table;
 	LockRow		row;
 	TimestampTz now;
 	bool		found;
 
 	error_unless_writable("a forced acquisition of a lock");
+	hold = hold_find_lock(key, NULL);
+	if (hold != NULL)
+		hold_release(hold);
 	force_key_lock(key);
 	lock_table_open(&table, RowExclusiveLock);
 	found = lock_table_find(&table, key, &row);
 	now = GetCurrentTimestamp();
+
+	/* The old holder may be at work now: no snapshot is young enough. */
+	if (found && holder_is_live(&row, now) && IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("cannot take over lock \"%s\", which is held, in a REPEATABLE READ or SERIALIZABLE transaction",
+						error_key(key)),
+				 errdetail("Its holder's work may not be visible to this transaction."),
+				 errhint("Use a READ COMMITTED transaction, or release it by force in a transaction of its own first.")));
 	lease_row_grant(&table, request, found ? &row : NULL, now, grant);
 	if (!found)
 		purge_owe_one();
@@ -252,7 +377,7 @@ surely_not_held(const LockKey *key, const text *token)
 
 	if (!look.found || look.changing || look.pending)
 		return false;
-	return !lock_row_is_held(&look.row, GetCurrentTimestamp()) ||
+	return !holder_is_live(&look.row, GetCurrentTimestamp()) ||
 		!token_equal(look.row.token, token);
 }
 
@@ -270,12 +395,32 @@ open_held(LockTable *table, const LockKey *key, const text *token,
 	if (lock_table_find(table, key, row))
 	{
 		*now = GetCurrentTimestamp();
-		if (lock_row_is_held(row, *now) && token_equal(row->token, token))
+		if (holder_is_live(row, *now) && token_equal(row->token, token))
 			return true;
 	}
 	lock_table_close(table, false);
 	key_lock_let_go(key, mode);
 	return false;
+}
+
+/*
+ * Find the key's row held with this token, without locks.
+ */
+static bool
+read_held(const LockKey *key, const text *token, LockRow *row,
+		  TimestampTz *now)
+{
+	LockTable	table;
+	bool		found;
+
+	error_if_parallel("a look at a lock");
+	lock_table_open(&table, AccessShareLock);
+	found = lock_table_read(&table, key, row);
+	lock_table_close(&table, false);
+
+	*now = GetCurrentTimestamp();
+	return found && holder_is_live(row, *now) &&
+		token_equal(row->token, token);
 }
 
 /*
@@ -314,8 +459,9 @@ compare_keys(const ListCell *a, const ListCell *b)
 }
 
 /*
- * Lock the key for a forced change.  It waits a moment for who is at it, not
- * longer: an administrator wants to know who stands in the way.
+ * Lock the key for a forced change.  It waits a moment for a change under way,
+ * but not for a guard or a transaction's lock, and not longer: an administrator
+ * wants to know who stands in the way.
  */
 static void
 force_key_lock(const LockKey *key)
@@ -325,9 +471,12 @@ force_key_lock(const LockKey *key)
 
 	if (key_lock_try(key, ExclusiveLock))
 		return;
-	wait_begin(&budget, FORCE_WAIT);
-	if (wait_for_lock(&budget, take_key_lock, unconstify(LockKey *, key)))
-		return;
+	if (!key_lock_is_hold(key) && !key_lock_is_guarded_only(key))
+	{
+		wait_begin(&budget, FORCE_WAIT);
+		if (wait_for_lock(&budget, take_key_lock, unconstify(LockKey *, key)))
+			return;
+	}
 
 	pid = key_lock_blocker(key, ExclusiveLock);
 	ereport(ERROR,

@@ -20,6 +20,10 @@ typedef struct AcquireRequest
 {
 	LockKey		key;
 	text	   *token;			/* NULL: make one */
+	LockScope	scope;
+	bool		want_fence;		/* of scope "transaction": draw one now */
+	bool		commits_first;	/* the work begins in another transaction, with
+								 * a snapshot of its own */
 	int64		ttl;			/* microseconds */
 	int64		wait;			/* microseconds */
 	text	   *owner;			/* may be NULL */
@@ -30,7 +34,7 @@ typedef struct AcquireRequest
 typedef struct Grant
 {
 	text	   *token;
-	int64		fence;
+	int64		fence;			/* 0: not drawn, see want_fence */
 } Grant;
 
 /* Why a lock was not granted. */
@@ -38,6 +42,9 @@ typedef enum RefusalReason
 {
 	REFUSED_HELD,				/* somebody holds it */
 	REFUSED_CHANGING,			/* a transaction not ended has the key locked */
+	REFUSED_TRANSACTION,		/* a transaction not ended holds it */
+	REFUSED_OWN,				/* this transaction holds it */
+	REFUSED_OWN_SESSION,		/* this session holds it */
 	REFUSED_QUEUE				/* others wait for it */
 } RefusalReason;
 
@@ -46,7 +53,8 @@ typedef struct Refusal
 	RefusalReason reason;
 	text	   *owner;			/* of the holder; may be NULL */
 	int			pid;			/* of the holder; 0 or less: not known */
-	int64		remaining;		/* of the holder's lease, in microseconds */
+	int64		remaining;		/* of the holder's lease, in microseconds;
+								 * -1: as long as its session lives */
 } Refusal;
 
 extern bool lease_acquire(const AcquireRequest *request, Grant *grant,
@@ -65,9 +73,26 @@ extern bool lease_release(const LockKey *key, const text *token);
 extern int	lease_extend_all(const text *token, int64 ttl);
 extern int	lease_release_all(const text *token);
 
-/* Is it held with this token now?  The row's texts are palloc'd. */
-extern bool lease_read(const LockKey *key, const text *token, LockRow *row,
-					   int64 *remaining);
+/*
+ * Of a lock held with this token now: the time left in microseconds (of scope
+ * "transaction", the ttl), the fence.
+ */
+extern bool lease_read_ttl(const LockKey *key, const text *token,
+						   int64 *remaining);
+extern bool lease_read_fence(const LockKey *key, const text *token,
+							 int64 *fence);
+
+/*
+ * Pin a lock held with this token to the end of the transaction: nobody can
+ * take it over before, even when it expires.  Raises 40001.
+ */
+extern bool lease_guard(const LockKey *key, const text *token, int64 *fence);
+
+/*
+ * Does this transaction hold the lock, in whatever way, so that nobody else
+ * can have it before it ends?
+ */
+extern bool lease_is_covered(const LockKey *key);
 
 /* Is it held by anyone, uncommitted holders included? */
 extern bool lease_is_held(const LockKey *key);

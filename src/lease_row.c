@@ -18,6 +18,9 @@
  * - No row: none was ever granted, or the row was purged, which is done only
  *	 when every snapshot sees it free.
  *
+ * - A row that this transaction has written itself, by releasing, extending
+ *	 or forcing it: what was there before is remembered.
+ *
  * After a 40001 the transaction begins anew, with a younger snapshot.
  *
  *-------------------------------------------------------------------------
@@ -26,22 +29,35 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "duration.h"
 #include "errors.h"
 #include "fence.h"
+#include "holder.h"
+#include "incarnation.h"
 #include "lease_row.h"
+#include "session_lock.h"
 #include "settings.h"
 #include "token.h"
 #include "wake.h"
 
-static void check_snapshot(LockTable *table, const LockKey *key,
-						   const LockRow *row);
-static void check_grant_visible(LockTable *table, const LockKey *key,
-								const LockRow *row);
+/*
+ * Keys (uint64 *, hashes) whose previous holder's work this transaction's
+ * snapshot may not show, though it has itself written the row since.  In
+ * TopTransactionContext.
+ */
+static List *stale_keys = NIL;
+
+static void remember_if_stale(LockTable *table, const LockKey *key,
+							  const LockRow *row, bool forced);
+static void check_not_stale(const LockKey *key);
+static void update(LockTable *table, const LockRow *row);
 pg_noreturn static void error_stale_snapshot(const LockKey *key);
+static void free_row(LockRow *new_row, const LockRow *row, TimestampTz now);
 static void survive_crash(void);
 
 void
@@ -50,8 +66,8 @@ lease_row_grant(LockTable *table, const AcquireRequest *request,
 {
 	LockRow		new_row;
 
-	if (row != NULL)
-		check_snapshot(table, &request->key, row);
+	if (row != NULL && !request->commits_first)
+		lease_row_check_snapshot(table, &request->key, row);
 
 	grant->token = request->token ? request->token : token_generate();
 
@@ -61,34 +77,44 @@ lease_row_grant(LockTable *table, const AcquireRequest *request,
 	new_row.data = request->data;
 	new_row.ttl = request->ttl;
 	new_row.acquired_at = now;
-	new_row.expires_at = duration_end(now, request->ttl);
+	new_row.expires_at = request->scope == SCOPE_SESSION ?
+		DT_NOEND : duration_end(now, request->ttl);
+	new_row.incarnation = request->scope == SCOPE_SESSION ?
+		incarnation_start() : 0;
 	new_row.pid = MyProcPid;
 	new_row.role = GetUserId();
 	new_row.permit = 0;
-	new_row.scope = SCOPE_LEASE;
+	new_row.scope = request->scope;
 	new_row.fence = grant->fence = fence_next(row ? row->fence : 0);
 
+	if (request->scope == SCOPE_SESSION)
+		session_lock_take(grant->fence);
+
 	if (row != NULL)
-		lock_table_update_found(table, &new_row);
+		update(table, &new_row);
 	else
 		lock_table_insert(table, &new_row);
 	survive_crash();
 }
 
-void
+TimestampTz
 lease_row_extend(LockTable *table, const LockKey *key, const LockRow *row,
-				 int64 ttl, TimestampTz expires_at)
+				 int64 ttl, TimestampTz now)
 {
 	LockRow		new_row = *row;
 
 	new_row.ttl = ttl;
-	new_row.expires_at = expires_at;
+	if (row->scope != SCOPE_SESSION)
+		new_row.expires_at = duration_end(now, ttl);
+
+	remember_if_stale(table, key, row, false);
 
 	/* Who waits would otherwise sleep until the old end. */
-	if (expires_at < row->expires_at)
+	if (new_row.expires_at < row->expires_at)
 		wake_at_commit(key);
-	lock_table_update_found(table, &new_row);
+	update(table, &new_row);
 	survive_crash();
+	return new_row.expires_at;
 }
 
 void
@@ -97,39 +123,69 @@ lease_row_renew(LockTable *table, const AcquireRequest *request,
 {
 	LockRow		new_row = *row;
 
-	check_grant_visible(table, &request->key, row);
+	lease_row_check_grant_visible(table, &request->key, row);
 	grant->token = request->token;
 	grant->fence = row->fence;
 	if (request->owner != NULL)
 		new_row.owner = request->owner;
 	if (request->data != NULL)
 		new_row.data = request->data;
-	lease_row_extend(table, &request->key, &new_row, request->ttl,
-					 duration_end(now, request->ttl));
+	if (row->scope == SCOPE_SESSION)
+	{
+		/* It may have been reserved since the server's last crash. */
+		new_row.incarnation = incarnation_start();
+		session_lock_take(row->fence);
+	}
+	lease_row_extend(table, &request->key, &new_row, request->ttl, now);
 }
 
 void
 lease_row_free(LockTable *table, const LockKey *key, const LockRow *row,
-			   TimestampTz now)
+			   TimestampTz now, bool forced)
 {
-	LockRow		new_row = *row;
+	LockRow		new_row;
 
-	new_row.token = new_row.owner = new_row.data = NULL;
-	new_row.expires_at = now;
-	lock_table_update_found(table, &new_row);
+	remember_if_stale(table, key, row, forced);
+	free_row(&new_row, row, now);
+	update(table, &new_row);
+	if (row->scope == SCOPE_SESSION)
+		session_lock_drop_at_commit(row->fence);
 	wake_at_commit(key);
 }
 
-static void
-check_snapshot(LockTable *table, const LockKey *key, const LockRow *row)
+bool
+lease_row_purge(LockTable *table, const LockRow *row, TimestampTz now)
 {
-	if (!IsolationUsesXactSnapshot() || lock_table_found_is_own(table))
+	LockRow		new_row;
+
+	free_row(&new_row, row, Min(now, row->expires_at));
+	return lock_table_update_found(table, &new_row);
+}
+
+void
+lease_row_at_xact_end(void)
+{
+	stale_keys = NIL;
+}
+
+void
+lease_row_check_snapshot(LockTable *table, const LockKey *key, const LockRow *row)
+{
+	TimestampTz ended;
+
+	if (!IsolationUsesXactSnapshot())
+		return;
+	check_not_stale(key);
+	if (lock_table_found_is_own(table))
 		return;
 
 	if (!lock_table_found_visible(table, GetTransactionSnapshot()))
 		error_stale_snapshot(key);
-	if (row->token != NULL &&
-		row->expires_at >= GetCurrentTransactionStartTimestamp())
+	if (row->token == NULL)
+		return;
+	ended = row->scope == SCOPE_SESSION ?
+		holder_seen_ended(row) : row->expires_at;
+	if (ended >= GetCurrentTransactionStartTimestamp())
 		error_stale_snapshot(key);
 }
 
@@ -137,20 +193,58 @@ check_snapshot(LockTable *table, const LockKey *key, const LockRow *row)
  * Several processes may share a token.  To one that joins, the work before
  * the grant has to be visible; it is if the grant is.
  */
-static void
-check_grant_visible(LockTable *table, const LockKey *key, const LockRow *row)
+void
+lease_row_check_grant_visible(LockTable *table, const LockKey *key, const LockRow *row)
 {
 	Snapshot	snapshot;
 
 	if (!IsolationUsesXactSnapshot())
 		return;
 
+	check_not_stale(key);
 	snapshot = GetTransactionSnapshot();
 	if (lock_table_found_visible(table, snapshot))
 		return;
 	/* This version may be an extend; look for the grant itself. */
 	if (lock_table_fence_seen_by(table, key, snapshot) != row->fence)
 		error_stale_snapshot(key);
+}
+
+/*
+ * This transaction is about to write its own version over a grant: will its
+ * snapshot then still show what it has to be judged by?
+ */
+static void
+remember_if_stale(LockTable *table, const LockKey *key, const LockRow *row,
+				  bool forced)
+{
+	MemoryContext saved;
+	uint64	   *hash;
+
+	if (!IsolationUsesXactSnapshot() || lock_table_found_is_own(table))
+		return;
+	if (!forced &&
+		lock_table_fence_seen_by(table, key,
+								 GetTransactionSnapshot()) == row->fence)
+		return;
+
+	saved = MemoryContextSwitchTo(TopTransactionContext);
+	hash = palloc(sizeof(uint64));
+	*hash = key->hash;
+	stale_keys = lappend(stale_keys, hash);
+	MemoryContextSwitchTo(saved);
+}
+
+static void
+check_not_stale(const LockKey *key)
+{
+	ListCell   *cell;
+
+	foreach(cell, stale_keys)
+	{
+		if (*(uint64 *) lfirst(cell) == key->hash)
+			error_stale_snapshot(key);
+	}
 }
 
 static void
@@ -162,6 +256,25 @@ error_stale_snapshot(const LockKey *key)
 					error_key(key)),
 			 errdetail("The previous holder's work may not be visible to this transaction."),
 			 errhint("The transaction might succeed if retried.")));
+}
+
+static void
+free_row(LockRow *new_row, const LockRow *row, TimestampTz now)
+{
+	*new_row = *row;
+	new_row->token = new_row->owner = new_row->data = NULL;
+	new_row->expires_at = now;
+	new_row->incarnation = 0;
+}
+
+static void
+update(LockTable *table, const LockRow *row)
+{
+	if (!lock_table_update_found(table, row))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a row of the lock table is being changed by a statement"),
+				 errhint("Only the functions of distlock may write to it.")));
 }
 
 /*

@@ -21,13 +21,33 @@
 extern void lease_row_grant(LockTable *table, const AcquireRequest *request,
 							const LockRow *row, TimestampTz now, Grant *grant);
 
-extern void lease_row_extend(LockTable *table, const LockKey *key,
-							 const LockRow *row, int64 ttl,
-							 TimestampTz expires_at);
+/*
+ * Raise 40001 when this transaction's snapshot may not show the work of the
+ * previous holder; when it may not show the grant itself.
+ */
+extern void lease_row_check_snapshot(LockTable *table, const LockKey *key,
+									 const LockRow *row);
+extern void lease_row_check_grant_visible(LockTable *table, const LockKey *key,
+										  const LockRow *row);
 
-/* Free the row; its fence may have been moved on. */
+/* Start the ttl anew; returns the new end (DT_NOEND for scope "session"). */
+extern TimestampTz lease_row_extend(LockTable *table, const LockKey *key,
+									const LockRow *row, int64 ttl,
+									TimestampTz now);
+
+/*
+ * Free the row; its fence may have been moved on.  Forced: taken away from a
+ * holder who may have been at work.
+ */
 extern void lease_row_free(LockTable *table, const LockKey *key,
-						   const LockRow *row, TimestampTz now);
+						   const LockRow *row, TimestampTz now, bool forced);
+
+/* Free a row whose holder is gone; false when somebody else is at it. */
+extern bool lease_row_purge(LockTable *table, const LockRow *row,
+							TimestampTz now);
+
+/* Call at the end of transactions. */
+extern void lease_row_at_xact_end(void);
 
 /*
  * Grant the lock again to who holds it: the request has the row's token.  The

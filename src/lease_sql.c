@@ -19,6 +19,7 @@
 #include "errors.h"
 #include "key.h"
 #include "lease.h"
+#include "not_granted.h"
 
 /* What an argument of zero microseconds cannot mean. */
 #define TTL_AS_BEFORE 0
@@ -28,7 +29,6 @@ static bool acquire(FunctionCallInfo fcinfo, bool with_token, bool raise,
 static bool extend(FunctionCallInfo fcinfo, bool only_longer, bool raise,
 				   TimestampTz *expires_at);
 static bool release(FunctionCallInfo fcinfo, bool raise);
-pg_noreturn static void error_not_granted(const LockKey *key, const Refusal *refusal);
 
 DISTLOCK_FUNCTION(distlock_acquire);
 DISTLOCK_FUNCTION(distlock_try_acquire);
@@ -44,6 +44,7 @@ DISTLOCK_FUNCTION(distlock_try_release);
 DISTLOCK_FUNCTION(distlock_release_all);
 DISTLOCK_FUNCTION(distlock_ttl);
 DISTLOCK_FUNCTION(distlock_fence);
+DISTLOCK_FUNCTION(distlock_guard);
 DISTLOCK_FUNCTION(distlock_is_held);
 DISTLOCK_FUNCTION(distlock_key_id);
 DISTLOCK_FUNCTION(distlock_force_release);
@@ -160,12 +161,11 @@ distlock_ttl(PG_FUNCTION_ARGS)
 {
 	LockKey		key;
 	text	   *token;
-	LockRow		row;
 	int64		remaining;
 
 	argument_key(fcinfo, 0, &key);
 	token = argument_token(fcinfo, 1);
-	if (!lease_read(&key, token, &row, &remaining))
+	if (!lease_read_ttl(&key, token, &remaining))
 		PG_RETURN_NULL();
 	PG_RETURN_INTERVAL_P(duration_to_interval(remaining));
 }
@@ -175,14 +175,27 @@ distlock_fence(PG_FUNCTION_ARGS)
 {
 	LockKey		key;
 	text	   *token;
-	LockRow		row;
-	int64		remaining;
+	int64		fence;
 
 	argument_key(fcinfo, 0, &key);
 	token = argument_token(fcinfo, 1);
-	if (!lease_read(&key, token, &row, &remaining))
+	if (!lease_read_fence(&key, token, &fence))
 		PG_RETURN_NULL();
-	PG_RETURN_INT64(row.fence);
+	PG_RETURN_INT64(fence);
+}
+
+Datum
+distlock_guard(PG_FUNCTION_ARGS)
+{
+	LockKey		key;
+	text	   *token;
+	int64		fence;
+
+	argument_key(fcinfo, 0, &key);
+	token = argument_token(fcinfo, 1);
+	if (!lease_guard(&key, token, &fence))
+		error_not_held(&key);
+	PG_RETURN_INT64(fence);
 }
 
 Datum
@@ -220,7 +233,12 @@ distlock_force_acquire(PG_FUNCTION_ARGS)
 
 	argument_key(fcinfo, 0, &request.key);
 	request.ttl = argument_ttl(fcinfo, 1);
-	argument_scope(fcinfo, 2);
+	request.scope = argument_scope(fcinfo, 2);
+	if (request.scope == SCOPE_TRANSACTION)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a lock cannot be taken over with scope \"transaction\""),
+				 errhint("Use scope \"lease\" or \"session\", or release it by force first.")));
 	request.owner = argument_text(fcinfo, 3, "owner", OWNER_MAX_BYTES);
 	request.data = argument_text(fcinfo, 4, "data", DATA_MAX_BYTES);
 	lease_force_acquire(&request, &grant);
@@ -242,7 +260,8 @@ acquire(FunctionCallInfo fcinfo, bool with_token, bool raise, Grant *grant)
 		request.token = argument_token(fcinfo, number++);
 	request.ttl = argument_ttl(fcinfo, number++);
 	request.wait = argument_wait(fcinfo, number++);
-	argument_scope(fcinfo, number++);
+	request.scope = argument_scope(fcinfo, number++);
+	request.want_fence = with_token;
 	request.owner = argument_text(fcinfo, number++, "owner", OWNER_MAX_BYTES);
 	request.data = argument_text(fcinfo, number++, "data", DATA_MAX_BYTES);
 	request.retry = argument_retry(fcinfo, number++);
@@ -289,47 +308,4 @@ release(FunctionCallInfo fcinfo, bool raise)
 	if (raise)
 		error_not_held(&key);
 	return false;
-}
-
-/*
- * Raise 55P03 saying who holds the lock and for how long.
- */
-static void
-error_not_granted(const LockKey *key, const Refusal *refusal)
-{
-	const char *message = gettext_noop("lock \"%s\" could not be acquired");
-
-	switch (refusal->reason)
-	{
-		case REFUSED_HELD:
-			ereport(ERROR,
-					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg(message, error_key(key)),
-					 refusal->owner ?
-					 errdetail("It is held by \"%s\" (acquired by process %d), for another " INT64_FORMAT " ms.",
-							   text_to_cstring(refusal->owner), refusal->pid,
-							   refusal->remaining / 1000) :
-					 errdetail("It is held (acquired by process %d), for another " INT64_FORMAT " ms.",
-							   refusal->pid, refusal->remaining / 1000),
-					 errhint("Wait for it with the argument wait, or try again later.")));
-			break;
-		case REFUSED_CHANGING:
-			ereport(ERROR,
-					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg(message, error_key(key)),
-					 refusal->pid > 0 ?
-					 errdetail("Process %d has it locked in a transaction that has not ended.",
-							   refusal->pid) :
-					 errdetail("A transaction that is prepared, or has just ended, has it locked."),
-					 errhint("Wait for it with the argument wait, or try again later.")));
-			break;
-		case REFUSED_QUEUE:
-			ereport(ERROR,
-					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg(message, error_key(key)),
-					 errdetail("Others are waiting for it."),
-					 errhint("Join them with the argument wait, or try again later.")));
-			break;
-	}
-	pg_unreachable();
 }

@@ -36,6 +36,7 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/freespace.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -62,10 +63,11 @@ typedef enum LockColumn
 	COLUMN_KEY,
 	COLUMN_TOKEN,
 	COLUMN_OWNER,
-	COLUMN_DATA
+	COLUMN_DATA,
+	COLUMN_INCARNATION
 } LockColumn;
 
-#define NUM_COLUMNS (COLUMN_DATA + 1)
+#define NUM_COLUMNS (COLUMN_INCARNATION + 1)
 
 static const struct
 {
@@ -85,6 +87,7 @@ static const struct
 	[COLUMN_TOKEN] = {"token", TEXTOID},
 	[COLUMN_OWNER] = {"owner", TEXTOID},
 	[COLUMN_DATA] = {"data", TEXTOID},
+	[COLUMN_INCARNATION] = {"incarnation", TIMESTAMPTZOID},
 };
 
 /* The table whose shape was found right, and whether it has two indexes. */
@@ -136,9 +139,9 @@ lock_table_open_if_usable(LockTable *table, LOCKMODE mode)
 {
 	Oid			oid = relations_find(REL_LOCK);
 
-	if (!OidIsValid(oid))
+	if (!OidIsValid(oid) || !ConditionalLockRelationOid(oid, mode))
 		return false;
-	table->table = try_table_open(oid, mode);
+	table->table = try_table_open(oid, NoLock);
 	if (table->table == NULL)
 		return false;
 	if (!has_expected_shape(table->table))
@@ -222,9 +225,9 @@ lock_table_insert(LockTable *table, const LockRow *row)
 }
 
 /*
- * Updates in place, as a rule: nothing that is indexed changes.
+ * Updates in place, as a rule: nothing that is indexed changes.  Never waits.
  */
-void
+bool
 lock_table_update_found(LockTable *table, const LockRow *row)
 {
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table->table),
@@ -232,23 +235,20 @@ lock_table_update_found(LockTable *table, const LockRow *row)
 	ItemPointerData tid = table->slot->tts_tid;
 	TM_FailureData failure;
 	bool		new_index_entries;
+	bool		updated;
 
 	row_to_slot(row, slot);
-	if (compat_table_update(table->table, &tid, slot, GetCurrentCommandId(true),
-							&failure, &new_index_entries) != TM_Ok)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("a row of the lock table was changed by a statement"),
-				 errhint("Only the functions of distlock may write to it.")));
-	if (new_index_entries)
+	updated = compat_table_update(table->table, &tid, slot,
+								  GetCurrentCommandId(true), &failure,
+								  &new_index_entries) == TM_Ok;
+	if (updated && new_index_entries)
 		insert_index_entries(table, slot, true);
 	ExecDropSingleTupleTableSlot(slot);
-	CommandCounterIncrement();
+	if (updated)
+		CommandCounterIncrement();
+	return updated;
 }
 
-/*
- * Never waits; false when somebody has locked the row by a statement.
- */
 bool
 lock_table_delete_found(LockTable *table)
 {
@@ -420,7 +420,7 @@ lock_table_pages(LockTable *table)
  */
 List *
 lock_table_sweep_page(LockTable *table, BlockNumber page_number,
-					  TransactionId horizon, TimestampTz now)
+					  TransactionId horizon, TimestampTz ended_before)
 {
 	Relation	rel = table->table;
 	TupleDesc	descriptor = RelationGetDescr(rel);
@@ -440,11 +440,11 @@ lock_table_sweep_page(LockTable *table, BlockNumber page_number,
 	{
 		ItemId		item = PageGetItemId(page, offset);
 		HeapTupleData tuple;
-		Datum		values[NUM_COLUMNS];
-		bool		isnull[NUM_COLUMNS];
 		PurgeCandidate *candidate;
 		TransactionId xmin;
-		bool		leased;
+		int64		session_fence;
+		bool		free;
+		bool		isnull;
 
 		if (!ItemIdIsNormal(item))
 			continue;
@@ -459,14 +459,16 @@ lock_table_sweep_page(LockTable *table, BlockNumber page_number,
 		if (!HeapTupleSatisfiesVisibility(&tuple, SnapshotSelf, buffer))
 			continue;
 
-		heap_deform_tuple(&tuple, descriptor, values, isnull);
-		leased = !isnull[COLUMN_TOKEN];
-		if (leased && DatumGetTimestampTz(values[COLUMN_EXPIRES_AT]) > now)
+		session_fence = 0;
+		(void) heap_getattr(&tuple, COLUMN_TOKEN + 1, descriptor, &free);
+		if (!free && DatumGetChar(heap_getattr(&tuple, COLUMN_SCOPE + 1, descriptor, &isnull)) == SCOPE_SESSION)
+			session_fence = DatumGetInt64(heap_getattr(&tuple, COLUMN_FENCE + 1, descriptor, &isnull));
+		else if (DatumGetTimestampTz(heap_getattr(&tuple, COLUMN_EXPIRES_AT + 1, descriptor, &isnull)) > ended_before)
 			continue;
 
 		candidate = palloc(sizeof(PurgeCandidate));
-		candidate->key = text_copy(DatumGetTextPP(values[COLUMN_KEY]));
-		candidate->leased = leased;
+		candidate->key = text_copy(DatumGetTextPP(heap_getattr(&tuple, COLUMN_KEY + 1, descriptor, &isnull)));
+		candidate->session_fence = session_fence;
 		candidates = lappend(candidates, candidate);
 	}
 	UnlockReleaseBuffer(buffer);
@@ -505,20 +507,24 @@ has_expected_shape(Relation table)
 	expected = table->rd_rel->relkind == RELKIND_RELATION &&
 		table->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT &&
 		table->rd_tableam == GetHeapamTableAmRoutine() &&
-		descriptor->natts == NUM_COLUMNS &&
+		descriptor->natts >= NUM_COLUMNS &&
 		OidIsValid(compat_primary_key(table));
 	foreach(cell, indexes)
 	{
 		if (expected && lfirst_oid(cell) != compat_primary_key(table))
 			expected = is_like_primary_key(table, lfirst_oid(cell));
 	}
-	for (int i = 0; expected && i < NUM_COLUMNS; i++)
+	for (int i = 0; expected && i < descriptor->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(descriptor, i);
 
-		expected = !attribute->attisdropped &&
-			attribute->atttypid == columns[i].type &&
-			strcmp(NameStr(attribute->attname), columns[i].name) == 0;
+		/* A column that was added and dropped again does no harm. */
+		if (i >= NUM_COLUMNS)
+			expected = attribute->attisdropped;
+		else
+			expected = !attribute->attisdropped &&
+				attribute->atttypid == columns[i].type &&
+				strcmp(NameStr(attribute->attname), columns[i].name) == 0;
 	}
 	if (expected)
 	{
@@ -596,8 +602,11 @@ row_from_values(LockRow *row, const Datum *values, const bool *isnull)
 		DatumGetTextPP(values[COLUMN_TOKEN]);
 	row->owner = isnull[COLUMN_OWNER] ? NULL :
 		DatumGetTextPP(values[COLUMN_OWNER]);
+	/* Nobody reads it here, and it may be stored out of line. */
 	row->data = isnull[COLUMN_DATA] ? NULL :
-		DatumGetTextPP(values[COLUMN_DATA]);
+		(text *) DatumGetPointer(values[COLUMN_DATA]);
+	row->incarnation = isnull[COLUMN_INCARNATION] ? 0 :
+		DatumGetTimestampTz(values[COLUMN_INCARNATION]);
 }
 
 static void
@@ -607,6 +616,8 @@ row_to_slot(const LockRow *row, TupleTableSlot *slot)
 	bool	   *isnull = slot->tts_isnull;
 
 	memset(isnull, false, NUM_COLUMNS * sizeof(bool));
+	for (int i = NUM_COLUMNS; i < slot->tts_tupleDescriptor->natts; i++)
+		isnull[i] = true;		/* dropped */
 	values[COLUMN_FENCE] = Int64GetDatum(row->fence);
 	values[COLUMN_ACQUIRED_AT] = TimestampTzGetDatum(row->acquired_at);
 	values[COLUMN_EXPIRES_AT] = TimestampTzGetDatum(row->expires_at);
@@ -622,6 +633,8 @@ row_to_slot(const LockRow *row, TupleTableSlot *slot)
 	isnull[COLUMN_OWNER] = (row->owner == NULL);
 	values[COLUMN_DATA] = PointerGetDatum(row->data);
 	isnull[COLUMN_DATA] = (row->data == NULL);
+	values[COLUMN_INCARNATION] = TimestampTzGetDatum(row->incarnation);
+	isnull[COLUMN_INCARNATION] = (row->incarnation == 0);
 	ExecStoreVirtualTuple(slot);
 }
 
@@ -631,7 +644,7 @@ copy_texts(LockRow *row)
 	row->key = text_copy(row->key);
 	row->token = text_copy(row->token);
 	row->owner = text_copy(row->owner);
-	row->data = text_copy(row->data);
+	row->data = NULL;
 }
 
 /* A copy of a detoasted text; NULL of NULL. */

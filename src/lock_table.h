@@ -53,12 +53,14 @@ typedef struct LockLook
 typedef struct PurgeCandidate
 {
 	text	   *key;			/* palloc'd */
-	bool		leased;			/* a lease that has expired: free it first */
+	int64		session_fence;	/* of a lock of scope "session", which may
+								 * be held; 0 for others */
 } PurgeCandidate;
 
 /*
  * Open and close.  Raises 55000 when the table is not there or not as the
- * extension made it (or returns false, if_usable).  With keep_lock the table's lock is kept to the end of
+ * extension made it; if_usable returns false then, and does
+ * not wait.  With keep_lock the table's lock is kept to the end of
  * the transaction, as is fit after writing.
  */
 extern void lock_table_open(LockTable *table, LOCKMODE mode);
@@ -82,12 +84,15 @@ extern bool lock_table_found_is_own(LockTable *table);
 extern bool lock_table_found_settled(LockTable *table, TransactionId horizon);
 extern TransactionId lock_table_horizon(LockTable *table);
 
-/* Write.  The change is visible to the rest of the same command. */
+/*
+ * Write.  The change is visible to the rest of the same command.  False when a
+ * row is locked or changed by somebody's SQL statement.
+ */
 extern void lock_table_insert(LockTable *table, const LockRow *row);
-extern void lock_table_update_found(LockTable *table, const LockRow *row);
+extern bool lock_table_update_found(LockTable *table, const LockRow *row);
 extern bool lock_table_delete_found(LockTable *table);
 
-/* Without the key lock; the rows' texts are palloc'd. */
+/* Without the key lock; the rows' texts are palloc'd, data is left out. */
 extern void lock_table_look(LockTable *table, const LockKey *key,
 							LockLook *look);
 extern bool lock_table_read(LockTable *table, const LockKey *key,
@@ -107,17 +112,14 @@ extern List *lock_table_keys_with_token(LockTable *table, const text *token);
 extern List *lock_table_keys_with_hash(LockTable *table, const uint64 *hashes,
 									   int nhashes);
 
-/* Sweep one page for rows no longer needed (PurgeCandidate *). */
+/*
+ * Sweep one page for rows (PurgeCandidate *) whose lock ended before a time and
+ * that may be no longer needed.
+ */
 extern BlockNumber lock_table_pages(LockTable *table);
 extern List *lock_table_sweep_page(LockTable *table, BlockNumber page,
-								   TransactionId horizon, TimestampTz now);
-
-/* Does anybody hold the lock of this row at this time? */
-static inline bool
-lock_row_is_held(const LockRow *row, TimestampTz now)
-{
-	return row->token != NULL && row->expires_at > now;
-}
+								   TransactionId horizon,
+								   TimestampTz ended_before);
 
 /* Call once when the library is loaded. */
 extern void lock_table_init(void);

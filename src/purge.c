@@ -11,7 +11,8 @@
  * Keys that come again keep their row; keys that never do are why this is
  * needed.  Each transaction that adds a row looks at a page of the table for
  * every row added and removes up to two rows a page, so that the number of rows
- * not needed does not grow beyond what snapshots hold back.  The space of the
+ * not needed does not grow beyond those of the last seconds and what snapshots
+ * hold back.  The space of the
  * rows is used again (lock_table_sweep_page); dead index entries are left to
  * autovacuum, for which the table has thresholds of its own.
  *
@@ -26,14 +27,18 @@
 #include "access/transam.h"
 #include "common/pg_prng.h"
 #include "nodes/pg_list.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "holder.h"
 #include "key_lock.h"
 #include "lease_row.h"
 #include "lock_table.h"
 #include "purge.h"
+#include "session_lock.h"
 #include "wake.h"
 
 /* At most so many pages at a commit, however many rows were added. */
@@ -41,6 +46,13 @@
 
 /* At most so many rows a page at a commit: more than are added. */
 #define ROWS_PER_PAGE_AT_COMMIT 2
+
+/*
+ * At a commit, rows whose lock ended not longer ago are left alone: their keys
+ * may be about to come again, and would find themselves locked until the commit
+ * is through.
+ */
+#define MIN_AGE_AT_COMMIT (10 * USECS_PER_SEC)
 
 /* So many pages in a step of purge(): a transaction of a few milliseconds. */
 #define PAGES_PER_STEP 16
@@ -51,7 +63,8 @@ static int	pages_owed = 0;
 static BlockNumber next_page = InvalidBlockNumber;
 
 static void purge_page(LockTable *table, BlockNumber page,
-					   TransactionId horizon, int max_rows);
+					   TransactionId horizon, int max_rows,
+					   TimestampTz ended_before);
 static bool purge_row(LockTable *table, const PurgeCandidate *candidate,
 					  TransactionId horizon);
 
@@ -74,6 +87,17 @@ purge_at_pre_commit(void)
 	if (pages_owed == 0)
 		return;
 
+	/*
+	 * The commit may take as long as a standby is away; the keys would be
+	 * locked all that time.
+	 */
+	if (SyncRepRequested() && SyncRepStandbyNames != NULL &&
+		SyncRepStandbyNames[0] != '\0')
+	{
+		pages_owed = 0;
+		return;
+	}
+
 	if (!lock_table_open_if_usable(&table, RowExclusiveLock))
 	{
 		/* This transaction has dropped or altered it. */
@@ -95,7 +119,8 @@ purge_at_pre_commit(void)
 		pages_owed--;
 		if (next_page >= pages)
 			next_page = 0;
-		purge_page(&table, next_page++, horizon, ROWS_PER_PAGE_AT_COMMIT);
+		purge_page(&table, next_page++, horizon, ROWS_PER_PAGE_AT_COMMIT,
+				   GetCurrentTimestamp() - MIN_AGE_AT_COMMIT);
 	}
 	PopActiveSnapshot();
 	lock_table_close(&table, true);
@@ -121,7 +146,8 @@ purge_step(BlockNumber page)
 	horizon = lock_table_horizon(&table);
 	pages = lock_table_pages(&table);
 	for (int i = 0; i < PAGES_PER_STEP && page < pages; i++)
-		purge_page(&table, page++, horizon, PG_INT32_MAX);
+		purge_page(&table, page++, horizon, PG_INT32_MAX,
+				   GetCurrentTimestamp());
 	lock_table_close(&table, true);
 	PopActiveSnapshot();
 	return page < pages ? page : InvalidBlockNumber;
@@ -129,10 +155,10 @@ purge_step(BlockNumber page)
 
 static void
 purge_page(LockTable *table, BlockNumber page, TransactionId horizon,
-		   int max_rows)
+		   int max_rows, TimestampTz ended_before)
 {
 	List	   *candidates = lock_table_sweep_page(table, page, horizon,
-												   GetCurrentTimestamp());
+												   ended_before);
 	ListCell   *cell;
 	int			rows = 0;
 
@@ -157,6 +183,9 @@ purge_row(LockTable *table, const PurgeCandidate *candidate,
 	TimestampTz now;
 	bool		done = false;
 
+	if (candidate->session_fence != 0 &&
+		session_lock_is_held(candidate->session_fence))
+		return false;
 	key_from_stored(&key, candidate->key);
 	if (!key_lock_try_quietly(&key, ExclusiveLock))
 		return false;
@@ -167,10 +196,9 @@ purge_row(LockTable *table, const PurgeCandidate *candidate,
 		now = GetCurrentTimestamp();
 		if (row.token == NULL)
 			done = lock_table_delete_found(table);
-		else if (!lock_row_is_held(&row, now))
+		else if (!holder_is_live(&row, now))
 		{
-			lease_row_free(table, &key, &row, row.expires_at);
-			done = true;
+			done = lease_row_purge(table, &row, now);
 		}
 	}
 	if (!done)

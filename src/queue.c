@@ -71,6 +71,33 @@ queue_read(void)
 	return waiters;
 }
 
+List *
+queue_read_holders(void)
+{
+	LockData   *locks = GetLockStatusData();
+	List	   *holders = NIL;
+
+	for (int i = 0; i < locks->nelements; i++)
+	{
+		LockInstanceData *lock = &locks->locks[i];
+		QueuedWaiter *holder;
+
+		if (!tag_is_ours(&lock->locktag, CLASS_KEY) ||
+			(lock->holdMask & LOCKBIT_ON(AccessExclusiveLock)) == 0)
+			continue;
+		holder = palloc0(sizeof(QueuedWaiter));
+		holder->key_hash = tag_number(&lock->locktag);
+		holder->pid = lock->pid;
+		holders = lappend(holders, holder);
+	}
+	if (holders != NIL)
+	{
+		list_sort(holders, compare_waiters);
+		fill_in_keys(holders);
+	}
+	return holders;
+}
+
 static uint64
 tag_number(const LOCKTAG *tag)
 {

@@ -21,6 +21,12 @@ typedef struct QueuedWaiter
 	TimestampTz wait_until;		/* 0 when not known */
 } QueuedWaiter;
 
+/*
+ * All transactions of this database that hold a key with scope "transaction";
+ * of the members only key and pid are set.
+ */
+extern List *queue_read_holders(void);
+
 /* All waiters (QueuedWaiter *) of this database, by key and position. */
 extern List *queue_read(void);
 

@@ -23,6 +23,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "executor/instrument.h"
 
 #include "quick_commit.h"
 
@@ -36,6 +37,7 @@ typedef enum QuickCommitState
 static QuickCommitState state = NO_RELEASE;
 static XLogRecPtr end_of_release;	/* while RELEASES_ONLY */
 static int	saved_synchronous_commit;
+static int64 records_before;
 static bool commit_is_quick = false;
 
 void
@@ -67,9 +69,22 @@ quick_commit_at_pre_commit(void)
 	if (state != RELEASES_ONLY || XLogRecPtrIsInvalid(end_of_release) ||
 		XactLastRecEnd != end_of_release)
 		return;
+	records_before = pgWalUsage.wal_records;
 	saved_synchronous_commit = synchronous_commit;
 	synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
 	commit_is_quick = true;
+}
+
+/*
+ * Other extensions may have written something at PRE_COMMIT after we looked:
+ * more than the record of the commit.
+ */
+void
+quick_commit_at_commit(void)
+{
+	if (commit_is_quick && pgWalUsage.wal_records - records_before > 1)
+		XLogFlush(XactLastCommitEnd);
+	quick_commit_at_xact_end();
 }
 
 void

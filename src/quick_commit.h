@@ -14,6 +14,7 @@ extern void quick_commit_after_release(void);
 
 /* Call at the events of transactions. */
 extern void quick_commit_at_pre_commit(void);
+extern void quick_commit_at_commit(void);
 extern void quick_commit_at_xact_end(void);
 
 #endif							/* DISTLOCK_QUICK_COMMIT_H */

@@ -24,6 +24,7 @@
 #include "storage/proc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/timeout.h"
 
 #include "compat.h"
 #include "wait.h"
@@ -51,6 +52,13 @@ wait_begin(WaitBudget *budget, int64 microseconds)
 		now + LockTimeout * INT64CONST(1000) : WAIT_FOREVER;
 }
 
+void
+wait_slice(WaitBudget *slice, const WaitBudget *budget, int64 microseconds)
+{
+	slice->deadline = Min(budget->deadline, steady_now() + microseconds);
+	slice->lock_timeout_at = budget->lock_timeout_at;
+}
+
 bool
 wait_is_over(const WaitBudget *budget)
 {
@@ -65,6 +73,7 @@ wait_for_lock(const WaitBudget *budget, WaitLockFunction take, void *arg)
 	int64		remaining = Min(budget->deadline, budget->lock_timeout_at) -
 		steady_now();
 	int			saved_timeout = LockTimeout;
+	bool		statement_timeout = get_timeout_active(STATEMENT_TIMEOUT);
 	volatile bool taken = false;
 
 	if (remaining <= 0)
@@ -80,6 +89,8 @@ wait_for_lock(const WaitBudget *budget, WaitLockFunction take, void *arg)
 	{
 		LockTimeout = whole_ms(remaining, PG_INT32_MAX);
 		take(arg);
+		/* The time may have run out just when the lock was granted. */
+		CHECK_FOR_INTERRUPTS();
 		LockTimeout = saved_timeout;
 		ReleaseCurrentSubTransaction();
 		taken = true;
@@ -100,6 +111,15 @@ wait_for_lock(const WaitBudget *budget, WaitLockFunction take, void *arg)
 			budget->lock_timeout_at <= steady_now())
 			ReThrowError(error);
 		FreeErrorData(error);
+
+		/*
+		 * When both have fired, PostgreSQL reports the first and forgets the
+		 * other.
+		 */
+		if (statement_timeout && !get_timeout_active(STATEMENT_TIMEOUT))
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("canceling statement due to statement timeout")));
 	}
 	PG_END_TRY();
 

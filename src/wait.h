@@ -28,6 +28,10 @@ typedef struct WaitBudget
 /* Begin to wait, for at most so many microseconds, or WAIT_FOREVER. */
 extern void wait_begin(WaitBudget *budget, int64 microseconds);
 
+/* A part of the same wait, of at most so many microseconds. */
+extern void wait_slice(WaitBudget *slice, const WaitBudget *budget,
+					   int64 microseconds);
+
 extern bool wait_is_over(const WaitBudget *budget);
 
 /*

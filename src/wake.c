@@ -107,6 +107,7 @@ wake_at_locks_released(void)
 	List	   *todo = wakes;
 	bool		wanted = committed_now;
 	uint32		holdoff = InterruptHoldoffCount;
+	MemoryContext context = CurrentMemoryContext;
 
 	wake_at_xact_end();
 	if (!wanted || todo == NIL)
@@ -121,6 +122,7 @@ wake_at_locks_released(void)
 	}
 	PG_CATCH();
 	{
+		MemoryContextSwitchTo(context);
 		FlushErrorState();
 		/* Raising the error has allowed interrupts. */
 		InterruptHoldoffCount = holdoff;

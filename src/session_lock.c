@@ -1,0 +1,202 @@
+/*-------------------------------------------------------------------------
+ *
+ * session_lock.c
+ *	  Locks of scope "session": whether their holders live.
+ *
+ * The lock manager drops the session lock when the session ends, in whatever
+ * way, and wakes who waits for it: no heart-beats, no worker, no polling.  The
+ * same goes for DISCARD ALL and pg_advisory_unlock_all().  The tag is made of
+ * the fence, so that a lock that was forced out of its holder's hands goes on
+ * under another tag, and processes that share a token can share it.
+ *
+ * Session locks are not undone by a rollback, so those taken in a transaction
+ * are kept in a list until it commits.  Dropping one cannot fail: at worst it
+ * is not there any more.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "compat.h"
+#include "key.h"
+#include "session_lock.h"
+
+typedef struct Change
+{
+	int64		fence;
+	bool		taken;			/* false: to be dropped */
+	int			level;			/* nesting level of the subtransaction */
+} Change;
+
+/* Of this transaction, in TopTransactionContext. */
+static List *changes = NIL;
+
+static void note(int64 fence, bool taken);
+static void make_tag(LOCKTAG *tag, int64 fence);
+
+void
+session_lock_take(int64 fence)
+{
+	LOCKTAG		tag;
+
+	if (session_lock_is_own(fence))
+		return;
+	note(fence, true);
+	make_tag(&tag, fence);
+	(void) LockAcquire(&tag, ShareLock, true, false);
+}
+
+void
+session_lock_drop_at_commit(int64 fence)
+{
+	if (session_lock_is_own(fence))
+		note(fence, false);
+}
+
+void
+session_lock_drop(int64 fence)
+{
+	LOCKTAG		tag;
+
+	make_tag(&tag, fence);
+	if (compat_lock_held(&tag, ShareLock))
+		LockRelease(&tag, ShareLock, true);
+}
+
+bool
+session_lock_is_own(int64 fence)
+{
+	LOCKTAG		tag;
+
+	make_tag(&tag, fence);
+	return compat_lock_held(&tag, ShareLock);
+}
+
+/*
+ * When the shared lock table is full this cannot be found out; then it is held
+ * to be on the safe side, without an error.
+ */
+bool
+session_lock_is_held(int64 fence)
+{
+	LOCKTAG		tag;
+	ResourceOwner saved = CurrentResourceOwner;
+	bool		granted;
+
+	make_tag(&tag, fence);
+	if (compat_lock_held(&tag, ShareLock))
+		return true;
+
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	granted = compat_lock_try_quietly(&tag, RowExclusiveLock) !=
+		LOCKACQUIRE_NOT_AVAIL;
+	if (granted)
+		LockRelease(&tag, RowExclusiveLock, false);
+	CurrentResourceOwner = saved;
+	return !granted;
+}
+
+void
+session_lock_wait(int64 fence)
+{
+	LOCKTAG		tag;
+	ResourceOwner saved = CurrentResourceOwner;
+
+	make_tag(&tag, fence);
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	(void) LockAcquire(&tag, RowExclusiveLock, false, false);
+	LockRelease(&tag, RowExclusiveLock, false);
+	CurrentResourceOwner = saved;
+}
+
+void
+session_lock_at_pre_prepare(void)
+{
+	if (changes != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has acquired or released a lock of scope \"session\""),
+				 errhint("Use scope \"lease\".")));
+}
+
+void
+session_lock_at_subxact_end(bool committed)
+{
+	int			level = GetCurrentTransactionNestLevel();
+	ListCell   *cell;
+
+	foreach(cell, changes)
+	{
+		Change	   *change = lfirst(cell);
+
+		if (change->level < level)
+			continue;
+		if (committed)
+			change->level = level - 1;
+		else
+		{
+			if (change->taken)
+				session_lock_drop(change->fence);
+			changes = foreach_delete_current(changes, cell);
+		}
+	}
+}
+
+void
+session_lock_at_xact_abort(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, changes)
+	{
+		Change	   *change = lfirst(cell);
+
+		if (change->taken)
+			session_lock_drop(change->fence);
+	}
+	changes = NIL;
+}
+
+/*
+ * The transaction has committed; the row is free for everybody to see.
+ */
+void
+session_lock_at_locks_released(void)
+{
+	List	   *todo = changes;
+	ListCell   *cell;
+
+	changes = NIL;
+	foreach(cell, todo)
+	{
+		Change	   *change = lfirst(cell);
+
+		if (!change->taken)
+			session_lock_drop(change->fence);
+	}
+}
+
+static void
+note(int64 fence, bool taken)
+{
+	MemoryContext saved = MemoryContextSwitchTo(TopTransactionContext);
+	Change	   *change = palloc(sizeof(Change));
+
+	change->fence = fence;
+	change->taken = taken;
+	change->level = GetCurrentTransactionNestLevel();
+	changes = lappend(changes, change);
+	MemoryContextSwitchTo(saved);
+}
+
+static void
+make_tag(LOCKTAG *tag, int64 fence)
+{
+	key_lock_tag(tag, (uint64) fence, CLASS_SESSION);
+}
