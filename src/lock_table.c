@@ -8,9 +8,9 @@
  * trigger, rule or policy can get in between, the newest version of a row is
  * seen at every isolation level, and it costs a fraction.
  *
- * For that the table has to be as the extension made it, which is checked when
- * it is first opened and again after every change of its definition: above
- * all it must not have other indexes, because nobody would fill them.
+ * For that the table has to be as the extension made it, which is checked after
+ * every change of its definition: above all it must not have other indexes,
+ * because nobody would fill them.
  *
  * Why lock_table_find() sees the newest version.  Other writers of the row
  * hold the key lock until after their transaction has ended, so under the key
@@ -189,14 +189,9 @@ lock_table_found_visible(LockTable *table, Snapshot snapshot)
 bool
 lock_table_found_is_own(LockTable *table)
 {
-	HeapTuple	tuple = found_tuple(table);
-
-	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(found_tuple(table)->t_data));
 }
 
-/*
- * A version that no snapshot in use, or yet to come, can fail to see.
- */
 bool
 lock_table_found_settled(LockTable *table, TransactionId horizon)
 {
@@ -241,11 +236,13 @@ lock_table_update_found(LockTable *table, const LockRow *row)
 	updated = compat_table_update(table->table, &tid, slot,
 								  GetCurrentCommandId(true), &failure,
 								  &new_index_entries) == TM_Ok;
-	if (updated && new_index_entries)
-		insert_index_entries(table, slot, true);
-	ExecDropSingleTupleTableSlot(slot);
 	if (updated)
+	{
+		if (new_index_entries)
+			insert_index_entries(table, slot, true);
 		CommandCounterIncrement();
+	}
+	ExecDropSingleTupleTableSlot(slot);
 	return updated;
 }
 
