@@ -289,7 +289,8 @@ lock_table_look(LockTable *table, const LockKey *key, LockLook *look)
 		}
 		if (row.token == NULL)
 			look->pending_free = true;
-		if (!look->pending || row.fence > look->pending_row.fence)
+		if (!look->pending || row.fence > look->pending_row.fence ||
+			(row.fence == look->pending_row.fence && row.token == NULL))
 			look->pending_row = row;
 		look->pending = true;
 	}

@@ -46,7 +46,8 @@ typedef struct LockLook
 	bool		changing;		/* another transaction is changing that row */
 	bool		pending;		/* versions of it that are not committed */
 	bool		pending_free;	/* one of them is free */
-	LockRow		pending_row;	/* the one with the highest fence */
+	LockRow		pending_row;	/* the newest: the highest fence, and free
+								 * rather than held */
 } LockLook;
 
 /* A row that a sweep thinks is no longer needed. */
