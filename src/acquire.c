@@ -32,6 +32,7 @@
 
 #include "miscadmin.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -59,8 +60,11 @@
 /* Between two looks, when the row is changed by others than us. */
 #define PAUSE (5 * USECS_PER_SEC / 1000)
 
-/* How long to wait for a session to end before looking at the row again. */
-#define SESSION_SLICE (250 * USECS_PER_SEC / 1000)
+/*
+ * How long to wait for a session to end before looking at the row again: longer
+ * than it takes the lock manager to look for a deadlock.
+ */
+#define SESSION_SLICE ((DeadlockTimeout + 250) * INT64CONST(1000))
 
 /* What came of asking for one's own lock again. */
 typedef enum RenewResult

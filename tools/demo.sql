@@ -1,5 +1,6 @@
--- demo.sql: the bank's books, made from pgbench's tables, and the views that
--- judge them.  tools/demo runs this once; variable: nights.
+-- demo.sql: the bank's books, made from pgbench's tables, the jobs of the
+-- month-end, and the views that judge the books.  tools/demo runs this once;
+-- variable: nights.
 
 -- An account opens with 10,000 to 10,999, so that its number alone says what
 -- it must hold after any number of nights.
@@ -32,6 +33,47 @@ CREATE TABLE runs (
 	expires_at timestamptz,
 	released_at timestamptz		-- when the release was called, just before its COMMIT
 );
+
+-- A line for each time that a chunk of accounts was charged, and for each time
+-- that the month was closed.
+CREATE TABLE fees (
+	line serial PRIMARY KEY,
+	chunk integer NOT NULL,
+	session text NOT NULL DEFAULT current_setting('application_name'),
+	fence bigint DEFAULT distlock.current_fence()
+);
+
+CREATE TABLE closings (
+	session text NOT NULL DEFAULT current_setting('application_name'),
+	money bigint NOT NULL
+);
+
+-- The month-end: every account pays a fee of 25 to its branch.  This checks,
+-- then acts, chunk by chunk; what has been committed is not done again.
+CREATE PROCEDURE charge_fees() LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1 .. 10 LOOP
+		CONTINUE WHEN EXISTS (SELECT FROM fees WHERE chunk = i);
+		INSERT INTO fees (chunk) VALUES (i);
+		UPDATE pgbench_accounts SET abalance = abalance - 25
+			WHERE aid BETWEEN 10000 * (i - 1) + 1 AND 10000 * i;
+		IF i = 6 THEN
+			PERFORM pg_advisory_xact_lock_shared(2);
+		END IF;
+		UPDATE pgbench_branches SET bbalance = bbalance + 25 * 10000;
+		COMMIT;
+	END LOOP;
+END
+$$;
+
+CREATE FUNCTION close_month() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM closings) THEN
+		INSERT INTO closings (money) SELECT sum(abalance) FROM pgbench_accounts;
+		PERFORM pg_advisory_xact_lock_shared(2);
+	END IF;
+END
+$$;
 
 -- The grants in their order.  The one before ended at its release or, where
 -- its holder died, at its expiry.
@@ -74,7 +116,7 @@ CREATE VIEW proof AS
 		FROM balance
 		WHERE nights < (SELECT count(*) FROM calendar)
 	), account AS MATERIALIZED (
-		SELECT abalance AS found, amount AS expected, 10000 + class AS opening
+		SELECT abalance AS found, amount - 25 AS expected, 10000 + class AS opening
 		FROM pgbench_accounts
 			JOIN balance ON class = aid % 1000
 		WHERE nights = (SELECT count(*) FROM calendar)
@@ -93,8 +135,9 @@ CREATE VIEW proof AS
 	UNION ALL
 	SELECT 'money in all accounts', sum(expected), sum(found) FROM account
 	UNION ALL
-	SELECT 'opening balances + interest in the ledger = money in all accounts',
-		sum(opening) + (SELECT sum(interest) FROM ledger), sum(found) FROM account
+	SELECT 'opening balances + interest in the ledger - fees = money in all accounts',
+		sum(opening) + (SELECT sum(interest) FROM ledger) - (SELECT 25 * 10000 * count(*) FROM fees),
+		sum(found) FROM account
 	UNION ALL
 	SELECT 'accounts + branches, which paid the interest: as on the first day',
 		sum(opening), sum(found) + (SELECT sum(bbalance) FROM pgbench_branches) FROM account
@@ -105,4 +148,17 @@ CREATE VIEW proof AS
 			FROM ledger) AS step WHERE greater)
 	UNION ALL
 	SELECT 'grants given before the one before had ended',
-		0, (SELECT count(*) FROM grants WHERE acquired_at < free_at);
+		0, (SELECT count(*) FROM grants WHERE acquired_at < free_at)
+	UNION ALL
+	SELECT 'chunks charged at the month-end', 10, (SELECT count(*) FROM fees)
+	UNION ALL
+	SELECT 'chunks charged exactly once',
+		10, (SELECT count(*) FROM (SELECT FROM fees GROUP BY chunk HAVING count(*) = 1) AS once)
+	UNION ALL
+	SELECT 'chunks charged under a lower fence than the chunk before',
+		0, (SELECT count(*) FROM (SELECT fence < lag(fence) OVER (ORDER BY chunk, line) AS lower
+			FROM fees) AS step WHERE lower)
+	UNION ALL
+	SELECT 'closings of the month', 1, (SELECT count(*) FROM closings)
+	UNION ALL
+	SELECT 'money in the closing', sum(expected), (SELECT max(money) FROM closings) FROM account;

@@ -18,7 +18,8 @@ INSERT INTO bad_ttl (value) VALUES
 	('109000000 days'), ('2562047788:00:54.775807'), ('2562000000:00:00');
 SELECT pg_temp.harmless(format($$SELECT distlock.acquire('k', %L)$$, value)) AS sqlstate, value AS ttl
 FROM bad_ttl ORDER BY number;
--- the other functions with a ttl, tried with all of these
+-- the other functions with a ttl, tried with all of these; a procedure says that
+-- it cannot run in a function before it asks when the ttl would end
 SELECT statement, count(*) AS tried,
 	array_agg(DISTINCT pg_temp.harmless(format(statement, value))) AS sqlstates
 FROM bad_ttl,
@@ -33,7 +34,12 @@ FROM bad_ttl,
 		(9, $$SELECT distlock.try_ensure('held', 'tok', %L)$$),
 		(10, $$SELECT distlock.extend_all('tok', %L)$$),
 		(11, $$SELECT distlock.force_acquire('held', %L)$$),
-		(12, $$SELECT distlock.force_acquire('k', %L)$$)) f(number, statement)
+		(12, $$SELECT distlock.force_acquire('k', %L)$$),
+		(13, $$SELECT distlock.do_exclusively('k', %L, 'SELECT 1')$$),
+		(14, $$SELECT distlock.try_do_exclusively('held', %L, 'SELECT 1')$$),
+		(15, $$CALL distlock.run_exclusively('k', %L, 'SELECT 1')$$),
+		(16, $$SELECT distlock.acquire('k', %L, scope => 'session')$$),
+		(17, $$SELECT distlock.acquire('k', %L, scope => 'transaction')$$)) f(number, statement)
 GROUP BY f.number, statement ORDER BY f.number;
 -- infinite, which is no interval before PostgreSQL 17, and too many years,
 -- which make_interval() refuses from some version on
@@ -65,7 +71,10 @@ FROM bad_wait,
 	(VALUES (1, $$SELECT distlock.acquire('k', '1 s', %L)$$),
 		(2, $$SELECT distlock.try_acquire('k', '1 s', %L)$$),
 		(3, $$SELECT distlock.acquire_with_token('held', 'tok', '1 s', %L)$$),
-		(4, $$SELECT distlock.try_acquire_with_token('k', 'tok', '1 s', %L)$$)) f(number, statement)
+		(4, $$SELECT distlock.try_acquire_with_token('k', 'tok', '1 s', %L)$$),
+		(5, $$SELECT distlock.do_exclusively('k', '1 s', 'SELECT 1', %L)$$),
+		(6, $$SELECT distlock.try_do_exclusively('held', '1 s', 'SELECT 1', %L)$$),
+		(7, $$CALL distlock.run_exclusively('k', '1 s', 'SELECT 1', %L)$$)) f(number, statement)
 GROUP BY f.number, statement ORDER BY f.number;
 -- delays: 1 ms to 24 hours
 CREATE TEMP TABLE bad_delay AS

@@ -71,6 +71,16 @@ SELECT pg_temp.complaint($$SELECT distlock.acquire('job', '1 h')$$);
 SELECT distlock.acquire_with_token('mine', 'tok', '1 h', owner => 'user', data => 'of the user') IS NOT NULL AS acquired;
 SELECT distlock.extend('mine', 'tok') IS NOT NULL AS extended, distlock.ensure('mine', 'tok', '1 min') IS NOT NULL AS ensured,
 	distlock.ttl('mine', 'tok') > '59 min' AS ttl, distlock.fence('mine', 'tok') > 0 AS fence, distlock.is_held('mine');
+SELECT distlock.acquire_with_token('my session', 'tok', '1 h', scope => 'session') > 0 AS session, distlock.guard('mine', 'tok') > 0 AS guarded,
+	distlock.do_exclusively('my job', '1 min', 'SELECT distlock.current_fence()') AS rows, distlock.current_fence() IS NULL AS no_fence;
+CALL distlock.run_exclusively('my job', '1 min', 'SELECT distlock.current_fence()');
+SELECT distlock.release('my session', 'tok');
+BEGIN;
+SELECT distlock.acquire('my transaction', '1 h', scope => 'transaction') IS NOT NULL AS transaction;
+SELECT scope, role = session_user AS session_user FROM distlock.locks WHERE scope = 'transaction';
+SELECT count(*) FROM distlock.transaction_holders();
+COMMIT;
+SELECT distlock.session_is_live(1, 1000, now()) AS live, distlock.session_is_live(9223372036854775807, 1000, '-infinity') AS live;
 -- the view: everybody's locks, one's own data
 SELECT key, owner, data, role = current_user AS own FROM distlock.locks WHERE key IN ('job', 'mine') ORDER BY key;
 SELECT count(*) FROM distlock.waiters;

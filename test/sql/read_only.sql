@@ -27,6 +27,11 @@ FROM (VALUES
 	($$SELECT distlock.release_all('tok')$$),
 	($$SELECT distlock.force_release('job')$$),
 	($$SELECT distlock.force_acquire('job', '1 s')$$),
+	($$SELECT distlock.acquire('k', '1 s', scope => 'session')$$),
+	($$SELECT distlock.acquire('k', '1 s', scope => 'transaction')$$),
+	($$SELECT distlock.do_exclusively('k', '1 s', 'SELECT 1')$$),
+	($$SELECT distlock.try_do_exclusively('job', '1 s', 'SELECT 1')$$),
+	($$CALL distlock.run_exclusively('k', '1 s', 'SELECT 1')$$),
 	($$SELECT distlock.advance_fence()$$),
 	($$CALL distlock.purge()$$)) t(statement);
 -- looks
