@@ -130,7 +130,7 @@ lease_acquire(const AcquireRequest *request, Grant *grant, Refusal *refusal)
 		return acquire_by_retrying(request, grant, refusal);
 	if (acquire_now(request, grant, refusal))
 		return true;
-	if (request->wait == 0)
+	if (request->wait == 0 || refusal->reason == REFUSED_OWN_SESSION)
 		return false;
 	return acquire_by_queueing(request, grant, refusal);
 }
@@ -238,7 +238,8 @@ acquire_by_retrying(const AcquireRequest *request, Grant *grant,
 		int64		delay;
 
 		granted = acquire_now(request, grant, refusal);
-		if (granted || !retry_delay(request->retry, n, &delay) ||
+		if (granted || refusal->reason == REFUSED_OWN_SESSION ||
+			!retry_delay(request->retry, n, &delay) ||
 			wait_is_over(&budget))
 			break;
 		MemoryContextReset(attempt);

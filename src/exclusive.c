@@ -74,6 +74,9 @@ exclusive_do(const AcquireRequest *request, const char *command, uint64 *rows,
 		SPI_connect();
 		*rows = run_statements(statements, false);
 		SPI_finish();
+
+		/* Others wait for the transaction's end; a next command need not. */
+		hold_release_lock(frame.key, frame.token);
 	}
 	PG_FINALLY();
 	{

@@ -93,6 +93,22 @@ hold_covers(const LockKey *key)
 	return false;
 }
 
+Hold *
+hold_find_guard(const LockKey *key, const text *token)
+{
+	ListCell   *cell;
+
+	foreach(cell, holds)
+	{
+		Hold	   *hold = lfirst(cell);
+
+		if (hold->kind == HOLD_GUARD && hold->released_level == 0 &&
+			key_equal(&hold->key, key) && token_equal(hold->token, token))
+			return hold;
+	}
+	return NULL;
+}
+
 int64
 hold_fence(Hold *hold)
 {
@@ -115,6 +131,15 @@ void
 hold_release(Hold *hold)
 {
 	hold->released_level = GetCurrentTransactionNestLevel();
+}
+
+void
+hold_release_lock(const LockKey *key, const text *token)
+{
+	Hold	   *hold = hold_find_lock(key, token);
+
+	if (hold != NULL)
+		hold_release(hold);
 }
 
 int
@@ -208,7 +233,14 @@ touch(LockTable *table, const Hold *hold)
 		if (lock_table_found_is_own(table))
 			return;
 		if (hold->kind == HOLD_LOCK)
+		{
+			/* Who held it before us is gone, and must not come back. */
 			row.fence = Max(row.fence, hold->fence);
+			row.token = row.owner = row.data = NULL;
+			row.expires_at = Min(row.expires_at, GetCurrentTimestamp());
+			row.incarnation = 0;
+			row.scope = SCOPE_TRANSACTION;
+		}
 		(void) lock_table_update_found(table, &row);
 	}
 	else

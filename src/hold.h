@@ -38,6 +38,9 @@ extern Hold *hold_add(HoldKind kind, const LockKey *key, const text *token,
 /* A lock not released; with this token, or with any when token is NULL. */
 extern Hold *hold_find_lock(const LockKey *key, const text *token);
 
+/* A guard with this token, of a lock not released since. */
+extern Hold *hold_find_guard(const LockKey *key, const text *token);
+
 /* Is there a lock or a guard on the key, not released? */
 extern bool hold_covers(const LockKey *key);
 
@@ -46,6 +49,9 @@ extern int64 hold_fence(Hold *hold);
 
 /* Others have to wait for the end of the transaction all the same. */
 extern void hold_release(Hold *hold);
+
+/* The same by key and token, if there still is such a lock. */
+extern void hold_release_lock(const LockKey *key, const text *token);
 
 /* All with this token; how many, and whether to release them. */
 extern int	hold_count(const text *token, bool release);

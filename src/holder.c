@@ -46,7 +46,10 @@ holder_end(const LockRow *row)
 
 	start = incarnation_start();
 	if (start == row->incarnation)
+	{
+		(void) holder_seen_ended(row);
 		return DT_NOBEGIN;
+	}
 	/* On a standby, the sessions of the primary cannot be seen. */
 	return start == 0 ? DT_NOEND : start + row->ttl;
 }

@@ -23,7 +23,8 @@ typedef enum KeyLockClass
 	CLASS_WAIT_SINCE = 0x4c02,	/* a note: since when this process waits */
 	CLASS_WAIT_UNTIL = 0x4c03,	/* a note: until when it waits */
 	CLASS_EPOCH = 0x4c04,		/* the right to begin an epoch of fences */
-	CLASS_SESSION = 0x4c05		/* the session that holds a fence lives */
+	CLASS_SESSION = 0x4c05,		/* a session that holds a fence lives */
+	CLASS_SESSION_2 = 0x4c06	/* the same, see session_lock.c */
 } KeyLockClass;
 
 /*

@@ -104,6 +104,7 @@ bool
 lease_release(const LockKey *key, const text *token)
 {
 	Hold	   *hold;
+	Hold	   *guard;
 	LockTable	table;
 	LockRow		row;
 	TimestampTz now;
@@ -115,6 +116,7 @@ lease_release(const LockKey *key, const text *token)
 		hold_release(hold);
 		return true;
 	}
+	guard = hold_find_guard(key, token);
 	quick_commit_before_release();
 	if (surely_not_held(key, token) ||
 		!open_held(&table, key, token, ExclusiveLock, &row, &now))
@@ -123,6 +125,8 @@ lease_release(const LockKey *key, const text *token)
 	lease_row_free(&table, key, &row, now, false);
 	lock_table_close(&table, true);
 	quick_commit_after_release();
+	if (guard != NULL)
+		hold_release(guard);
 	return true;
 }
 
@@ -241,6 +245,8 @@ lease_guard(const LockKey *key, const text *token, int64 *fence)
 
 	error_if_in_recovery("a guard of a lock");
 	error_if_parallel("a guard of a lock");
+	if (hold == NULL)
+		hold = hold_find_guard(key, token);
 	if (hold != NULL)
 	{
 		*fence = hold_fence(hold);

@@ -75,7 +75,7 @@ error_not_granted(const LockKey *key, const Refusal *refusal)
 			ereport(ERROR,
 					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 					 errmsg(message, error_key(key)),
-					 errdetail("This session holds it, under another token."),
+					 errdetail("This session holds it, under another token or scope."),
 					 errhint("Release it first.")));
 			break;
 		case REFUSED_QUEUE:

@@ -9,6 +9,11 @@
  * the fence, so that a lock that was forced out of its holder's hands goes on
  * under another tag, and processes that share a token can share it.
  *
+ * There are two tags for a fence.  Who waits for holders to end keeps newcomers
+ * out of the tag it waits on, as the lock manager is fair; a process that joins
+ * with the holder's token, and must not wait, then takes the other.  A key has
+ * one waiter at a time, the head of its queue.
+ *
  * Session locks are not undone by a rollback, so those taken in a transaction
  * are kept in a list until it commits.  Dropping one cannot fail: at worst it
  * is not there any more.
@@ -27,6 +32,8 @@
 #include "key.h"
 #include "session_lock.h"
 
+#define NUM_TAGS 2
+
 typedef struct Change
 {
 	int64		fence;
@@ -38,7 +45,7 @@ typedef struct Change
 static List *changes = NIL;
 
 static void note(int64 fence, bool taken);
-static void make_tag(LOCKTAG *tag, int64 fence);
+static void make_tag(LOCKTAG *tag, int64 fence, int number);
 
 void
 session_lock_take(int64 fence)
@@ -48,7 +55,15 @@ session_lock_take(int64 fence)
 	if (session_lock_is_own(fence))
 		return;
 	note(fence, true);
-	make_tag(&tag, fence);
+	for (int i = 0; i < NUM_TAGS; i++)
+	{
+		make_tag(&tag, fence, i);
+		if (LockAcquire(&tag, ShareLock, true, true) != LOCKACQUIRE_NOT_AVAIL)
+			return;
+	}
+
+	/* Somebody who only looks was in the way for a moment. */
+	make_tag(&tag, fence, 0);
 	(void) LockAcquire(&tag, ShareLock, true, false);
 }
 
@@ -64,9 +79,12 @@ session_lock_drop(int64 fence)
 {
 	LOCKTAG		tag;
 
-	make_tag(&tag, fence);
-	if (compat_lock_held(&tag, ShareLock))
-		LockRelease(&tag, ShareLock, true);
+	for (int i = 0; i < NUM_TAGS; i++)
+	{
+		make_tag(&tag, fence, i);
+		if (compat_lock_held(&tag, ShareLock))
+			LockRelease(&tag, ShareLock, true);
+	}
 }
 
 bool
@@ -74,8 +92,13 @@ session_lock_is_own(int64 fence)
 {
 	LOCKTAG		tag;
 
-	make_tag(&tag, fence);
-	return compat_lock_held(&tag, ShareLock);
+	for (int i = 0; i < NUM_TAGS; i++)
+	{
+		make_tag(&tag, fence, i);
+		if (compat_lock_held(&tag, ShareLock))
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -85,33 +108,36 @@ session_lock_is_own(int64 fence)
 bool
 session_lock_is_held(int64 fence)
 {
-	LOCKTAG		tag;
 	ResourceOwner saved = CurrentResourceOwner;
-	bool		granted;
-
-	make_tag(&tag, fence);
-	if (compat_lock_held(&tag, ShareLock))
-		return true;
+	LOCKTAG		tag;
+	bool		held = session_lock_is_own(fence);
 
 	CurrentResourceOwner = CurTransactionResourceOwner;
-	granted = compat_lock_try_quietly(&tag, RowExclusiveLock) !=
-		LOCKACQUIRE_NOT_AVAIL;
-	if (granted)
-		LockRelease(&tag, RowExclusiveLock, false);
+	for (int i = 0; i < NUM_TAGS && !held; i++)
+	{
+		make_tag(&tag, fence, i);
+		if (compat_lock_try_quietly(&tag, RowExclusiveLock) != LOCKACQUIRE_NOT_AVAIL)
+			LockRelease(&tag, RowExclusiveLock, false);
+		else
+			held = true;
+	}
 	CurrentResourceOwner = saved;
-	return !granted;
+	return held;
 }
 
 void
 session_lock_wait(int64 fence)
 {
-	LOCKTAG		tag;
 	ResourceOwner saved = CurrentResourceOwner;
+	LOCKTAG		tag;
 
-	make_tag(&tag, fence);
 	CurrentResourceOwner = CurTransactionResourceOwner;
-	(void) LockAcquire(&tag, RowExclusiveLock, false, false);
-	LockRelease(&tag, RowExclusiveLock, false);
+	for (int i = 0; i < NUM_TAGS; i++)
+	{
+		make_tag(&tag, fence, i);
+		(void) LockAcquire(&tag, RowExclusiveLock, false, false);
+		LockRelease(&tag, RowExclusiveLock, false);
+	}
 	CurrentResourceOwner = saved;
 }
 
@@ -196,7 +222,8 @@ note(int64 fence, bool taken)
 }
 
 static void
-make_tag(LOCKTAG *tag, int64 fence)
+make_tag(LOCKTAG *tag, int64 fence, int number)
 {
-	key_lock_tag(tag, (uint64) fence, CLASS_SESSION);
+	key_lock_tag(tag, (uint64) fence,
+				 number == 0 ? CLASS_SESSION : CLASS_SESSION_2);
 }
