@@ -41,6 +41,10 @@ CREATE TABLE distlock.lock (
 	autovacuum_analyze_scale_factor = 0.5
 );
 REVOKE ALL ON TABLE distlock.lock FROM PUBLIC;
+-- what ANALYZE samples can be seen by others than may read the table
+ALTER TABLE distlock.lock ALTER COLUMN token SET STATISTICS 0,
+	ALTER COLUMN owner SET STATISTICS 0,
+	ALTER COLUMN data SET STATISTICS 0;
 COMMENT ON TABLE distlock.lock IS 'one row for each key in use or used lately; written by the functions of this extension only, never by SQL';
 COMMENT ON COLUMN distlock.lock.fence IS 'fencing number of the last grant; after a forced release the number that ended it';
 COMMENT ON COLUMN distlock.lock.acquired_at IS 'when it was last granted: the clock read while the key was locked';
@@ -246,7 +250,7 @@ COMMENT ON FUNCTION distlock.ttl(text, text) IS 'time left of the lease; NULL wh
 CREATE FUNCTION distlock.fence(key text, token text) RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'distlock_fence';
-COMMENT ON FUNCTION distlock.fence(text, text) IS 'fencing number of the grant; NULL when not held with that token. Errors: 22004, 22023, 22001';
+COMMENT ON FUNCTION distlock.fence(text, text) IS 'fencing number of the grant; NULL when not held with that token. Errors: 25006 when it is to be drawn for a lock of scope transaction in a read-only one, 22004, 22023, 22001';
 
 CREATE FUNCTION distlock.is_held(key text) RETURNS boolean
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -266,14 +270,14 @@ CREATE FUNCTION distlock.force_release(key text) RETURNS boolean
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'distlock_force_release';
 REVOKE ALL ON FUNCTION distlock.force_release(text) FROM PUBLIC;
-COMMENT ON FUNCTION distlock.force_release(text) IS 'end the lock whoever holds it; its token is dead at once. False when nobody held it. Errors: 55P03 another transaction has the key locked, 25006, 54000, 22004, 22023, 22001, 42501';
+COMMENT ON FUNCTION distlock.force_release(text) IS 'end the lock whoever holds it; its token is dead at once. Waits up to 1 s for a change under way. False when nobody held it. Errors: 55P03 another transaction has the key locked, 25006, 54000, 22004, 22023, 22001, 42501';
 
 CREATE FUNCTION distlock.force_acquire(key text, ttl interval, scope text DEFAULT 'lease',
 		owner text DEFAULT NULL, data text DEFAULT NULL) RETURNS text
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'distlock_force_acquire';
 REVOKE ALL ON FUNCTION distlock.force_acquire(text, interval, text, text, text) FROM PUBLIC;
-COMMENT ON FUNCTION distlock.force_acquire(text, interval, text, text, text) IS 'take the lock over from whoever holds it and return the new token; the old one is dead at once. Errors: 55P03 another transaction has the key locked, 40001, 25006, 54000, 22004, 22023, 22001, 42501';
+COMMENT ON FUNCTION distlock.force_acquire(text, interval, text, text, text) IS 'take the lock over from whoever holds it and return the new token; the old one is dead at once. Waits up to 1 s for a change under way. Errors: 25000 when it is held and this is a REPEATABLE READ or SERIALIZABLE transaction, 0A000 scope transaction, 55P03 another transaction has the key locked, 40001, 25006, 54000, 22004, 22023, 22001, 42501';
 
 CREATE FUNCTION distlock.advance_fence() RETURNS bigint
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -323,7 +327,7 @@ COMMENT ON FUNCTION distlock.transaction_holders() IS 'locks of scope transactio
 CREATE FUNCTION distlock.session_is_live(fence bigint, ttl bigint, incarnation timestamptz) RETURNS boolean
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
 	AS 'MODULE_PATHNAME', 'distlock_session_is_live';
-COMMENT ON FUNCTION distlock.session_is_live(bigint, bigint, timestamptz) IS 'whether a lock of scope session is held: its session lives, or the server has restarted less than ttl (microseconds) ago; see the view distlock.locks';
+COMMENT ON FUNCTION distlock.session_is_live(bigint, bigint, timestamptz) IS 'whether a lock of scope session is held: its session lives, or the server has restarted less than ttl (microseconds) ago; see the view distlock.locks. Errors: 22004';
 
 CREATE VIEW distlock.locks WITH (security_barrier) AS
 	SELECT l.key,

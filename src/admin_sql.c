@@ -22,6 +22,7 @@
 #include "errors.h"
 #include "fence.h"
 #include "holder.h"
+#include "lock_table.h"
 #include "purge.h"
 #include "queue.h"
 
@@ -35,8 +36,15 @@ DISTLOCK_FUNCTION(distlock_transaction_holders);
 Datum
 distlock_advance_fence(PG_FUNCTION_ARGS)
 {
+	LockTable	table;
+	int64		fence;
+
 	error_unless_writable("advance_fence()");
-	PG_RETURN_INT64(fence_advance());
+	/* As long as the table is open, nobody can drop the sequences. */
+	lock_table_open(&table, RowExclusiveLock);
+	fence = fence_advance();
+	lock_table_close(&table, true);
+	PG_RETURN_INT64(fence);
 }
 
 Datum

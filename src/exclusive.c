@@ -57,15 +57,23 @@ exclusive_do(const AcquireRequest *request, const char *command, uint64 *rows,
 	Frame	   *outer = innermost;
 	Frame		frame;
 	Grant		grant;
+	Hold	   *hold;
 
 	/* Syntax errors are found before anything is locked. */
 	statements = split(command);
 
-	if (!lease_acquire(request, &grant, refusal))
-		return false;
+	/* Another command of this transaction may have been here before. */
+	hold = hold_find_lock(&request->key, NULL);
+	if (hold == NULL || !hold->idle)
+	{
+		if (!lease_acquire(request, &grant, refusal))
+			return false;
+		hold = hold_find_lock(&request->key, grant.token);
+	}
+	hold->idle = false;
 
 	frame.key = &request->key;
-	frame.token = grant.token;
+	frame.token = hold->token;
 	frame.fence = 0;
 	frame.outer = outer;
 	PG_TRY();
@@ -76,7 +84,9 @@ exclusive_do(const AcquireRequest *request, const char *command, uint64 *rows,
 		SPI_finish();
 
 		/* Others wait for the transaction's end; a next command need not. */
-		hold_release_lock(frame.key, frame.token);
+		hold = hold_find_lock(frame.key, frame.token);
+		if (hold != NULL)
+			hold->idle = true;
 	}
 	PG_FINALLY();
 	{
@@ -115,7 +125,12 @@ exclusive_run(AcquireRequest *request, const char *command, Refusal *refusal)
 		innermost = &frame;
 		(void) run_statements(statements, true);
 		if (!lease_release(frame.key, frame.token))
-			error_not_held(frame.key);
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_HELD),
+					 errmsg("lock \"%s\" was lost while the command ran",
+							error_key(frame.key)),
+					 errdetail("It was released by force, or by pg_advisory_unlock_all()."),
+					 errhint("What the command has committed may overlap with another holder's work.")));
 		SPI_commit();
 	}
 	PG_CATCH();
@@ -220,6 +235,8 @@ run_statement(const Statement *statement, bool may_commit)
 	int			result;
 
 	options.allow_nonatomic = may_commit && statement->may_commit;
+	/* Rows are counted, not kept. */
+	options.dest = None_Receiver;
 	result = SPI_execute_extended(statement->sql, &options);
 
 	if (result == SPI_ERROR_COPY)

@@ -13,14 +13,15 @@
  * changes the incarnation of the data: system identifier, timeline, database
  * or sequence are others than those recorded.  Then a new epoch begins.
  *
- * An epoch is the number of seconds from 2024 to the moment it begins, and its
- * fences start at 2^22 times that.  Since nobody can draw 2^22 numbers a
- * second from a sequence, every fence ever given out, in this copy of the data
- * or in any other, is below the epoch of the present; so a new epoch is above
- * what was lost with the WAL, and above the epochs of other restores of the
- * same dump.  Clocks that go wrong are allowed for: an epoch is also above
- * everything that can be seen here, by a margin of 2^32 numbers.  A fence fits
- * into 53 bits (numbers of JavaScript, doubles) until 2092.
+ * An epoch is the number of microseconds from 2024 to the moment it begins, and
+ * its fences start at 4 times that.  Since nobody can draw 4 numbers a
+ * microsecond from a sequence, every fence ever given out, in this copy of the
+ * data or in any other, is below the epoch of the present; so a new epoch is
+ * above what was lost with the WAL, and above the epochs of other copies, such
+ * as other restores of the same dump.  Clocks that go wrong are allowed for: an
+ * epoch that would not be above everything that can be seen here is put above
+ * that, by a margin of 2^32 numbers.  A fence fits into 53 bits (numbers of
+ * JavaScript, doubles) until 2095.
  *
  * Recording and jumping are not transactional, so that a rollback does not
  * undo them and nobody waits for the transaction that happens to do it.  The
@@ -54,14 +55,14 @@
 #include "key_lock.h"
 #include "relations.h"
 
-/* Bits of a fence below its epoch. */
-#define EPOCH_SHIFT 22
+/* Fences that an epoch has for each microsecond. */
+#define FENCES_PER_MICROSECOND 4
 
-/* Epochs skipped beyond what can be seen: 2^32 numbers. */
-#define EPOCH_MARGIN 1024
+/* By how much an epoch is put above what can be seen, if the clock is not. */
+#define EPOCH_MARGIN (INT64CONST(1) << 32)
 
-/* 2024-01-01 00:00 UTC in seconds from 2000-01-01, where timestamps begin. */
-#define EPOCH_ZERO (INT64CONST(8766) * SECS_PER_DAY)
+/* 2024-01-01 00:00 UTC in microseconds from 2000-01-01, where timestamps begin. */
+#define EPOCH_ZERO (INT64CONST(8766) * USECS_PER_DAY)
 
 /* What a sequence says of itself. */
 typedef struct SequenceState
@@ -159,7 +160,7 @@ ensure_epoch(Oid fence_seq)
 
 /*
  * Move the fence to the start of a new epoch, above "above" as well; returns
- * a number below all that follow.  The caller holds the epoch lock.
+ * that number, which is below all that follow.  The caller holds the epoch lock.
  */
 static int64
 begin_epoch(Oid fence_seq, int64 above)
@@ -167,26 +168,29 @@ begin_epoch(Oid fence_seq, int64 above)
 	Oid			epoch_seq = relations_oid(REL_EPOCH_SEQ);
 	SequenceState fence;
 	SequenceState epoch_before;
+	int64		seen;
 	int64		epoch;
 
 	sequence_read(fence_seq, &fence);
 	sequence_read(epoch_seq, &epoch_before);
 
-	epoch = (Max(fence.last_value, above) >> EPOCH_SHIFT) + EPOCH_MARGIN;
+	seen = Max(fence.last_value, above);
 	if (epoch_before.is_called)
-		epoch = Max(epoch, epoch_before.last_value + 1);
-	epoch = Max(epoch, current_epoch());
-	if (epoch > (PG_INT64_MAX >> EPOCH_SHIFT) - EPOCH_MARGIN)
+		seen = Max(seen, epoch_before.last_value);
+	if (seen > PG_INT64_MAX - 2 * EPOCH_MARGIN)
 		ereport(ERROR,
 				(errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
 				 errmsg("fencing numbers are used up"),
 				 errhint("Check the clock of the server.")));
+	epoch = current_epoch();
+	if (epoch <= seen)
+		epoch = seen + EPOCH_MARGIN;
 
 	sequence_set(epoch_seq, epoch);
-	sequence_set(fence_seq, epoch << EPOCH_SHIFT);
+	sequence_set(fence_seq, epoch);
 	sequence_flush(epoch_seq);
 	sequence_flush(fence_seq);
-	return epoch << EPOCH_SHIFT;
+	return epoch;
 }
 
 static void
@@ -231,9 +235,13 @@ current_incarnation(Oid fence_seq)
 static int64
 current_epoch(void)
 {
-	int64		seconds = GetCurrentTimestamp() / USECS_PER_SEC - EPOCH_ZERO;
+	int64		microseconds = GetCurrentTimestamp() - EPOCH_ZERO;
 
-	return Max(seconds, 0) + 1;
+	/* A clock that is thousands of centuries wrong is no help. */
+	if (microseconds < 0 ||
+		microseconds > PG_INT64_MAX / FENCES_PER_MICROSECOND - EPOCH_MARGIN)
+		return 0;
+	return microseconds * FENCES_PER_MICROSECOND;
 }
 
 /*

@@ -54,6 +54,7 @@ hold_add(HoldKind kind, const LockKey *key, const text *token, int64 ttl,
 	hold->token = copy(token);
 	hold->ttl = ttl;
 	hold->fence = fence;
+	hold->idle = false;
 	hold->level = GetCurrentTransactionNestLevel();
 	hold->released_level = 0;
 	holds = lappend(holds, hold);
@@ -134,12 +135,18 @@ hold_release(Hold *hold)
 }
 
 void
-hold_release_lock(const LockKey *key, const text *token)
+hold_release_guards(const LockKey *key)
 {
-	Hold	   *hold = hold_find_lock(key, token);
+	ListCell   *cell;
 
-	if (hold != NULL)
-		hold_release(hold);
+	foreach(cell, holds)
+	{
+		Hold	   *hold = lfirst(cell);
+
+		if (hold->kind == HOLD_GUARD && hold->released_level == 0 &&
+			key_equal(&hold->key, key))
+			hold_release(hold);
+	}
 }
 
 int

@@ -24,6 +24,7 @@ typedef struct Hold
 	text	   *token;
 	int64		ttl;			/* as asked for, in microseconds */
 	int64		fence;			/* 0: nobody has asked for it yet */
+	bool		idle;			/* the command that it was for has ended */
 	int			level;			/* nesting level of the subtransaction */
 	int			released_level; /* the same of its release; 0: not released */
 } Hold;
@@ -50,8 +51,8 @@ extern int64 hold_fence(Hold *hold);
 /* Others have to wait for the end of the transaction all the same. */
 extern void hold_release(Hold *hold);
 
-/* The same by key and token, if there still is such a lock. */
-extern void hold_release_lock(const LockKey *key, const text *token);
+/* The lock that was guarded is gone: nothing is guarded any more. */
+extern void hold_release_guards(const LockKey *key);
 
 /* All with this token; how many, and whether to release them. */
 extern int	hold_count(const text *token, bool release);

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "common/int.h"
 #include "utils/timestamp.h"
 
 #include "holder.h"
@@ -38,6 +39,7 @@ TimestampTz
 holder_end(const LockRow *row)
 {
 	TimestampTz start;
+	TimestampTz end;
 
 	if (row->scope != SCOPE_SESSION)
 		return row->expires_at;
@@ -51,7 +53,9 @@ holder_end(const LockRow *row)
 		return DT_NOBEGIN;
 	}
 	/* On a standby, the sessions of the primary cannot be seen. */
-	return start == 0 ? DT_NOEND : start + row->ttl;
+	if (start == 0 || pg_add_s64_overflow(start, row->ttl, &end))
+		return DT_NOEND;
+	return end;
 }
 
 TimestampTz

@@ -104,7 +104,6 @@ bool
 lease_release(const LockKey *key, const text *token)
 {
 	Hold	   *hold;
-	Hold	   *guard;
 	LockTable	table;
 	LockRow		row;
 	TimestampTz now;
@@ -116,7 +115,6 @@ lease_release(const LockKey *key, const text *token)
 		hold_release(hold);
 		return true;
 	}
-	guard = hold_find_guard(key, token);
 	quick_commit_before_release();
 	if (surely_not_held(key, token) ||
 		!open_held(&table, key, token, ExclusiveLock, &row, &now))
@@ -125,8 +123,7 @@ lease_release(const LockKey *key, const text *token)
 	lease_row_free(&table, key, &row, now, false);
 	lock_table_close(&table, true);
 	quick_commit_after_release();
-	if (guard != NULL)
-		hold_release(guard);
+	hold_release_guards(key);
 	return true;
 }
 
@@ -203,8 +200,9 @@ lease_read_fence(const LockKey *key, const text *token, int64 *fence)
 }
 
 /*
- * A lease that is pinned by a guard past its end is held too, and so is a key
- * in the hands of a transaction.
+ * A lease that is pinned past its end, by a guard or a change in a transaction
+ * that has not ended, is held too, and so is a key in the hands of a
+ * transaction.
  */
 bool
 lease_is_held(const LockKey *key)
@@ -232,7 +230,8 @@ lease_is_held(const LockKey *key)
 	}
 	lock_table_close(&table, false);
 	return held ||
-		(look.found && look.row.token != NULL && key_lock_is_guarded_only(key));
+		(look.found && look.row.token != NULL &&
+		 key_lock_blocker(key, ExclusiveLock) != 0);
 }
 
 bool
@@ -317,6 +316,9 @@ lease_force_release(const LockKey *key)
 		now = GetCurrentTimestamp();
 		if (holder_is_live(&row, now))
 		{
+			if (row.scope == SCOPE_SESSION)
+				session_lock_drop_at_commit(row.fence);
+			hold_release_guards(key);
 			row.fence = fence_next(row.fence);
 			lease_row_free(&table, key, &row, now, true);
 			lock_table_close(&table, true);
@@ -359,6 +361,9 @@ lease_force_acquire(const AcquireRequest *request, Grant *grant)
 						error_key(key)),
 				 errdetail("Its holder's work may not be visible to this transaction."),
 				 errhint("Use a READ COMMITTED transaction, or release it by force in a transaction of its own first.")));
+	if (found && row.token != NULL && row.scope == SCOPE_SESSION)
+		session_lock_drop_at_commit(row.fence);
+	hold_release_guards(key);
 	lease_row_grant(&table, request, found ? &row : NULL, now, grant);
 	if (!found)
 		purge_owe_one();

@@ -132,7 +132,12 @@ lease_row_renew(LockTable *table, const AcquireRequest *request,
 		new_row.data = request->data;
 	if (row->scope == SCOPE_SESSION)
 	{
-		/* It may have been reserved since the server's last crash. */
+		/*
+		 * It may have been reserved since the server's last crash, or be
+		 * another session's too: the row shows who came last.
+		 */
+		new_row.pid = MyProcPid;
+		new_row.role = GetUserId();
 		new_row.incarnation = incarnation_start();
 		session_lock_take(row->fence);
 	}

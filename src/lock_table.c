@@ -96,7 +96,6 @@ static bool has_twin_index = false;
 
 static void forget_check(Datum arg, Oid relid);
 static bool has_expected_shape(Relation table);
-static bool is_like_primary_key(Relation table, Oid other);
 static void open_index(LockTable *table, LOCKMODE mode);
 static IndexScanDesc begin_scan(LockTable *table, const LockKey *key,
 								Snapshot snapshot);
@@ -250,11 +249,22 @@ bool
 lock_table_delete_found(LockTable *table)
 {
 	TM_FailureData failure;
+	Buffer		buffer;
 
 	if (table_tuple_delete(table->table, &table->slot->tts_tid,
 						   GetCurrentCommandId(true), InvalidSnapshot,
 						   InvalidSnapshot, false, &failure, false) != TM_Ok)
 		return false;
+
+	/*
+	 * Have the page pruned at the next visit, however much space it has: what
+	 * is left for new rows may still be less than one needs.  This is a hint.
+	 */
+	buffer = ((BufferHeapTupleTableSlot *) table->slot)->buffer;
+	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+	PageSetFull(BufferGetPage(buffer));
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+
 	CommandCounterIncrement();
 	return true;
 }
@@ -509,8 +519,10 @@ has_expected_shape(Relation table)
 		OidIsValid(compat_primary_key(table));
 	foreach(cell, indexes)
 	{
+		/* REINDEX CONCURRENTLY makes another, which has to be filled too. */
 		if (expected && lfirst_oid(cell) != compat_primary_key(table))
-			expected = is_like_primary_key(table, lfirst_oid(cell));
+			expected = relations_indexes_alike(compat_primary_key(table),
+											   lfirst_oid(cell));
 	}
 	for (int i = 0; expected && i < descriptor->natts; i++)
 	{
@@ -531,30 +543,6 @@ has_expected_shape(Relation table)
 	}
 	list_free(indexes);
 	return expected;
-}
-
-/*
- * While REINDEX CONCURRENTLY runs there are two indexes that have the same
- * columns, and both have to be filled.
- */
-static bool
-is_like_primary_key(Relation table, Oid other)
-{
-	Relation	primary = index_open(compat_primary_key(table), AccessShareLock);
-	Relation	index = index_open(other, AccessShareLock);
-	Form_pg_index x = primary->rd_index;
-	Form_pg_index y = index->rd_index;
-	bool		alike;
-
-	alike = primary->rd_rel->relam == index->rd_rel->relam &&
-		x->indnatts == y->indnatts && x->indnkeyatts == y->indnkeyatts &&
-		memcmp(x->indkey.values, y->indkey.values,
-			   x->indnatts * sizeof(int16)) == 0 &&
-		RelationGetIndexExpressions(index) == NIL &&
-		RelationGetIndexPredicate(index) == NIL;
-	index_close(index, AccessShareLock);
-	index_close(primary, AccessShareLock);
-	return alike;
 }
 
 static void

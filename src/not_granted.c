@@ -69,7 +69,7 @@ error_not_granted(const LockKey *key, const Refusal *refusal)
 					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 					 errmsg(message, error_key(key)),
 					 errdetail("This transaction holds it already."),
-					 errhint("Commands that run under a lock cannot acquire the same lock again.")));
+					 errhint("Release it first, or use acquire_with_token with its token.")));
 			break;
 		case REFUSED_OWN_SESSION:
 			ereport(ERROR,

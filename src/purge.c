@@ -10,7 +10,7 @@
  *
  * Keys that come again keep their row; keys that never do are why this is
  * needed.  Each transaction that adds a row looks at a page of the table for
- * every row added and removes up to two rows a page, so that the number of rows
+ * every row added and removes some rows there, so that the number of rows
  * not needed does not grow beyond those of the last seconds and what snapshots
  * hold back.  The space of the
  * rows is used again (lock_table_sweep_page); dead index entries are left to
@@ -44,8 +44,11 @@
 /* At most so many pages at a commit, however many rows were added. */
 #define PAGES_PER_COMMIT 8
 
-/* At most so many rows a page at a commit: more than are added. */
-#define ROWS_PER_PAGE_AT_COMMIT 2
+/*
+ * At most so many rows a page at a commit.  On the average as many are removed
+ * as are added, but not every page has some.
+ */
+#define ROWS_PER_PAGE_AT_COMMIT 16
 
 /*
  * At a commit, rows whose lock ended not longer ago are left alone: their keys

@@ -12,12 +12,14 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "commands/extension.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 #include "relations.h"
 
@@ -78,6 +80,25 @@ relations_error_missing(void)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("extension \"distlock\" is not installed in this database"),
 			 errhint("Run CREATE EXTENSION distlock.")));
+}
+
+bool
+relations_indexes_alike(Oid index, Oid other)
+{
+	Relation	a = index_open(index, AccessShareLock);
+	Relation	b = index_open(other, AccessShareLock);
+	bool		alike;
+
+	alike = a->rd_rel->relam == b->rd_rel->relam &&
+		a->rd_index->indnatts == b->rd_index->indnatts &&
+		a->rd_index->indnkeyatts == b->rd_index->indnkeyatts &&
+		memcmp(a->rd_index->indkey.values, b->rd_index->indkey.values,
+			   a->rd_index->indnatts * sizeof(int16)) == 0 &&
+		RelationGetIndexExpressions(b) == NIL &&
+		RelationGetIndexPredicate(b) == NIL;
+	index_close(b, AccessShareLock);
+	index_close(a, AccessShareLock);
+	return alike;
 }
 
 static void

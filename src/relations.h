@@ -29,6 +29,9 @@ extern Oid	relations_find(DistlockRelation which);
 /* 55000: the extension, or a part of it, is not there (any more). */
 pg_noreturn extern void relations_error_missing(void);
 
+/* Do two indexes have the same columns, and nothing but columns? */
+extern bool relations_indexes_alike(Oid index, Oid other);
+
 /* Call once when the library is loaded. */
 extern void relations_init(void);
 
