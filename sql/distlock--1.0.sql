@@ -324,10 +324,10 @@ CREATE FUNCTION distlock.transaction_holders(OUT key text, OUT pid integer) RETU
 	AS 'MODULE_PATHNAME', 'distlock_transaction_holders';
 COMMENT ON FUNCTION distlock.transaction_holders() IS 'locks of scope transaction held now; key is NULL when no row of the table tells it, pid is NULL for a prepared transaction; see the view distlock.locks';
 
-CREATE FUNCTION distlock.session_is_live(fence bigint, ttl bigint, incarnation timestamptz) RETURNS boolean
+CREATE FUNCTION distlock.session_end(fence bigint, ttl bigint, incarnation timestamptz) RETURNS timestamptz
 	LANGUAGE c VOLATILE PARALLEL UNSAFE
-	AS 'MODULE_PATHNAME', 'distlock_session_is_live';
-COMMENT ON FUNCTION distlock.session_is_live(bigint, bigint, timestamptz) IS 'whether a lock of scope session is held: its session lives, or the server has restarted less than ttl (microseconds) ago; see the view distlock.locks. Errors: 22004';
+	AS 'MODULE_PATHNAME', 'distlock_session_end';
+COMMENT ON FUNCTION distlock.session_end(bigint, bigint, timestamptz) IS 'when a lock of scope session ends: infinity while its session lives, -infinity when that has ended, ttl (microseconds) after the start of the server if that has restarted since; see the view distlock.locks. Errors: 22004';
 
 CREATE VIEW distlock.locks WITH (security_barrier) AS
 	SELECT l.key,
@@ -344,19 +344,23 @@ CREATE VIEW distlock.locks WITH (security_barrier) AS
 		l.acquired_at,
 		l.expires_at,
 		CASE WHEN pg_catalog.isfinite(l.expires_at)
-			THEN pg_catalog.ceil(EXTRACT(epoch FROM l.expires_at OPERATOR(pg_catalog.-) c.now)
+			THEN pg_catalog.ceil(EXTRACT(epoch FROM l.expires_at OPERATOR(pg_catalog.-) l.now)
 				OPERATOR(pg_catalog.*) 1000)::bigint END AS remaining_ms,
 		COALESCE(w.waiters, 0)::integer AS waiters
-	FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) c
-		JOIN distlock.lock l ON l.token IS NOT NULL
-			AND CASE l.scope WHEN 's' THEN distlock.session_is_live(l.fence, l.ttl, l.incarnation)
-				ELSE l.expires_at OPERATOR(pg_catalog.>) c.now END
+	FROM (SELECT r.key, r.scope, r.fence, r.owner, r.data, r.pid, r.role,
+				r.acquired_at, c.now,
+				CASE r.scope WHEN 's' THEN distlock.session_end(r.fence, r.ttl, r.incarnation)
+					ELSE r.expires_at END AS expires_at
+			FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) c
+				JOIN distlock.lock r ON r.token IS NOT NULL
+			OFFSET 0) l
 		LEFT JOIN (SELECT q.key, pg_catalog.count(*) AS waiters
 			FROM distlock.queue() q GROUP BY q.key) w
 			ON w.key OPERATOR(pg_catalog.=) l.key
 		LEFT JOIN pg_catalog.pg_stat_activity a
 			ON a.pid OPERATOR(pg_catalog.=) l.pid
 				AND a.backend_start OPERATOR(pg_catalog.<=) l.acquired_at
+	WHERE l.expires_at OPERATOR(pg_catalog.>) l.now
 	UNION ALL
 	SELECT t.key,
 		'transaction',

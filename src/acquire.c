@@ -149,6 +149,7 @@ acquire_now(const AcquireRequest *request, Grant *grant, Refusal *refusal)
 	for (;;)
 	{
 		LockLook	look;
+		const LockRow *holder;
 		TimestampTz now;
 		bool		locked;
 
@@ -166,9 +167,10 @@ acquire_now(const AcquireRequest *request, Grant *grant, Refusal *refusal)
 				return result == RENEW_DONE;
 			continue;
 		}
-		if (look_holder(&look, now) != NULL)
+		holder = look_holder(&look, now);
+		if (holder != NULL)
 		{
-			refuse_held(look_holder(&look, now), now, refusal);
+			refuse_held(holder, now, refusal);
 			return false;
 		}
 
@@ -300,6 +302,7 @@ take_turn_as_head(const AcquireRequest *request, const WaitBudget *budget,
 	const LockKey *key = &request->key;
 	KeyLockWait wait = {key, grant_mode(request)};
 	LockLook	look;
+	const LockRow *holder;
 	TimestampTz now;
 	bool		over;
 
@@ -333,8 +336,9 @@ take_turn_as_head(const AcquireRequest *request, const WaitBudget *budget,
 	if (!key_lock_try(key, wait.mode) &&
 		!wait_for_lock(budget, lock_key, &wait))
 	{
-		if (look_holder(&look, now) != NULL)
-			refuse_held(look_holder(&look, now), now, refusal);
+		holder = look_holder(&look, now);
+		if (holder != NULL)
+			refuse_held(holder, now, refusal);
 		else
 			refuse_changing(key, refusal);
 		return false;
@@ -362,6 +366,9 @@ wait_for_holder(const WaitBudget *budget, LockRow *row, TimestampTz now,
 	TimestampTz end = holder_end(row);
 	WaitBudget	slice;
 
+	/* It may have ended since the look. */
+	if (end <= now)
+		return true;
 	if (end != DT_NOEND)
 	{
 		wait_sleep(budget, end - now);
@@ -391,6 +398,7 @@ acquire_holding_key_lock(const AcquireRequest *request, Grant *grant,
 	KeyLockWait wait = {key, grant_mode(request)};
 	WaitBudget	patience;
 	LockLook	look;
+	const LockRow *holder;
 	TimestampTz now;
 	Hold	   *hold = hold_find_lock(key, NULL);
 
@@ -409,9 +417,10 @@ acquire_holding_key_lock(const AcquireRequest *request, Grant *grant,
 
 	look_at(key, &look);
 	now = GetCurrentTimestamp();
-	if (look_holder(&look, now) != NULL && !look_is_own(request, &look, now))
+	holder = look_holder(&look, now);
+	if (holder != NULL && !look_is_own(request, &look, now))
 	{
-		refuse_held(look_holder(&look, now), now, refusal);
+		refuse_held(holder, now, refusal);
 		return false;
 	}
 
@@ -545,7 +554,8 @@ look_at(const LockKey *key, LockLook *look)
 }
 
 /*
- * Who holds the lock, committed or not; NULL for nobody.
+ * Who holds the lock, committed or not; NULL for nobody.  A session may end at
+ * any moment, so that asking again can give another answer.
  */
 static const LockRow *
 look_holder(const LockLook *look, TimestampTz now)
@@ -584,6 +594,8 @@ look_is_settled(const LockLook *look, TimestampTz now)
 static void
 refuse_held(const LockRow *row, TimestampTz now, Refusal *refusal)
 {
+	TimestampTz end;
+
 	refusal->reason = row->scope == SCOPE_SESSION &&
 		session_lock_is_own(row->fence) ? REFUSED_OWN_SESSION : REFUSED_HELD;
 	refusal->owner = NULL;
@@ -594,7 +606,8 @@ refuse_held(const LockRow *row, TimestampTz now, Refusal *refusal)
 		memcpy(refusal->owner, row->owner, VARSIZE_ANY(row->owner));
 	}
 	refusal->pid = row->pid;
-	refusal->remaining = row->scope == SCOPE_SESSION ? -1 : row->expires_at - now;
+	end = holder_end(row);
+	refusal->remaining = end == DT_NOEND ? -1 : end <= now ? 0 : end - now;
 }
 
 static void

@@ -30,7 +30,7 @@ DISTLOCK_FUNCTION(distlock_advance_fence);
 DISTLOCK_FUNCTION(distlock_record_incarnation);
 DISTLOCK_FUNCTION(distlock_purge);
 DISTLOCK_FUNCTION(distlock_queue);
-DISTLOCK_FUNCTION(distlock_session_is_live);
+DISTLOCK_FUNCTION(distlock_session_end);
 DISTLOCK_FUNCTION(distlock_transaction_holders);
 
 Datum
@@ -97,7 +97,7 @@ distlock_transaction_holders(PG_FUNCTION_ARGS)
 }
 
 Datum
-distlock_session_is_live(PG_FUNCTION_ARGS)
+distlock_session_end(PG_FUNCTION_ARGS)
 {
 	LockRow		row = {0};
 
@@ -108,7 +108,7 @@ distlock_session_is_live(PG_FUNCTION_ARGS)
 	row.fence = PG_GETARG_INT64(0);
 	row.ttl = PG_GETARG_INT64(1);
 	row.incarnation = PG_GETARG_TIMESTAMPTZ(2);
-	PG_RETURN_BOOL(holder_end(&row) > GetCurrentTimestamp());
+	PG_RETURN_TIMESTAMPTZ(holder_end(&row));
 }
 
 Datum

@@ -24,7 +24,8 @@
 
 static struct
 {
-	int64		fence;
+	int64		fence;			/* with acquired_at: which grant it was */
+	TimestampTz acquired_at;
 	TimestampTz seen;
 }			ended[MAX_ENDED];
 static int	next_ended = 0;
@@ -61,12 +62,18 @@ holder_end(const LockRow *row)
 TimestampTz
 holder_seen_ended(const LockRow *row)
 {
+	/* All sessions of an earlier incarnation had ended when this one began. */
+	if (row->incarnation != incarnation_start())
+		return incarnation_start();
+
 	for (int i = 0; i < MAX_ENDED; i++)
 	{
-		if (ended[i].fence == row->fence)
+		if (ended[i].fence == row->fence &&
+			ended[i].acquired_at == row->acquired_at)
 			return ended[i].seen;
 	}
 	ended[next_ended].fence = row->fence;
+	ended[next_ended].acquired_at = row->acquired_at;
 	ended[next_ended].seen = GetCurrentTimestamp();
 	next_ended = (next_ended + 1) % MAX_ENDED;
 	return GetCurrentTimestamp();

@@ -169,6 +169,7 @@ lease_read_ttl(const LockKey *key, const text *token, int64 *remaining)
 	Hold	   *hold = hold_find_lock(key, token);
 	LockRow		row;
 	TimestampTz now;
+	TimestampTz end;
 
 	if (hold != NULL)
 	{
@@ -177,7 +178,8 @@ lease_read_ttl(const LockKey *key, const text *token, int64 *remaining)
 	}
 	if (!read_held(key, token, &row, &now))
 		return false;
-	*remaining = row.scope == SCOPE_SESSION ? row.ttl : row.expires_at - now;
+	end = holder_end(&row);
+	*remaining = end == DT_NOEND ? row.ttl : end - now;
 	return true;
 }
 

@@ -114,7 +114,7 @@ lease_row_extend(LockTable *table, const LockKey *key, const LockRow *row,
 		wake_at_commit(key);
 	update(table, &new_row);
 	survive_crash();
-	return new_row.expires_at;
+	return holder_end(&new_row);
 }
 
 void

@@ -11,13 +11,13 @@ INSERT INTO value VALUES
 	('data', $$'x'$$), ('retry', $$distlock.limit_retry(distlock.linear_backoff('1 ms'), 1)$$),
 	('delay', $$'1 ms'$$), ('min', $$'1 ms'$$), ('max', $$'1 ms'$$),
 	('n', '1'), ('command', $$'SELECT 1'$$), ('fence', '1'), ('incarnation', 'now()');
--- "max" is a number in limit_retry, "ttl" one in session_is_live
+-- "max" is a number in limit_retry, "ttl" one in session_end
 CREATE TEMP VIEW call AS
 	SELECT p.proname, a.argument AS "null", a.number,
 		format('%s distlock.%I(%s)', CASE p.prokind WHEN 'p' THEN 'CALL' ELSE 'SELECT' END, p.proname,
 			   string_agg(format('%I => %s', b.argument,
 								 CASE WHEN b.number = a.number THEN 'NULL'
-									  WHEN (p.proname, b.argument) IN (('limit_retry', 'max'), ('session_is_live', 'ttl')) THEN '1'
+									  WHEN (p.proname, b.argument) IN (('limit_retry', 'max'), ('session_end', 'ttl')) THEN '1'
 									  ELSE v.literal END), ', ' ORDER BY b.number)) AS statement
 	FROM pg_proc p,
 		LATERAL unnest(p.proargnames) WITH ORDINALITY a(argument, number),

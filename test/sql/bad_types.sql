@@ -78,7 +78,7 @@ FROM (VALUES
 	($$CALL distlock.run_exclusively('k', '1 s', ttl => '1 s')$$),
 	($$SELECT distlock.require_lock()$$),
 	($$SELECT distlock.require_lock('k')$$),
-	($$SELECT distlock.session_is_live(1)$$),
+	($$SELECT distlock.session_end(1)$$),
 	($$SELECT distlock.transaction_holders(1)$$),
 	($$SELECT acquire('k', '1 s')$$)
 ) bad(statement);

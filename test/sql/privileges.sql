@@ -80,7 +80,7 @@ SELECT distlock.acquire('my transaction', '1 h', scope => 'transaction') IS NOT 
 SELECT scope, role = session_user AS session_user FROM distlock.locks WHERE scope = 'transaction';
 SELECT count(*) FROM distlock.transaction_holders();
 COMMIT;
-SELECT distlock.session_is_live(1, 1000, now()) AS live, distlock.session_is_live(9223372036854775807, 1000, '-infinity') AS live;
+SELECT distlock.session_end(1, 1000, now()) > now() AS live, distlock.session_end(9223372036854775807, 1000, '-infinity') > now() AS live;
 -- the view: everybody's locks, one's own data
 SELECT key, owner, data, role = current_user AS own FROM distlock.locks WHERE key IN ('job', 'mine') ORDER BY key;
 SELECT count(*) FROM distlock.waiters;
