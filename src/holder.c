@@ -22,12 +22,14 @@
 /* Sessions found ended; so many are remembered. */
 #define MAX_ENDED 64
 
-static struct
+typedef struct EndedSession
 {
 	int64		fence;			/* with acquired_at: which grant it was */
 	TimestampTz acquired_at;
 	TimestampTz seen;
-}			ended[MAX_ENDED];
+} EndedSession;
+
+static EndedSession ended[MAX_ENDED];
 static int	next_ended = 0;
 
 bool

@@ -13,29 +13,7 @@
 #ifndef DISTLOCK_LEASE_H
 #define DISTLOCK_LEASE_H
 
-#include "distlock.h"
-#include "retry.h"
-
-typedef struct AcquireRequest
-{
-	LockKey		key;
-	text	   *token;			/* NULL: make one */
-	LockScope	scope;
-	bool		want_fence;		/* of scope "transaction": draw one now */
-	bool		commits_first;	/* the work begins in another transaction, with
-								 * a snapshot of its own */
-	int64		ttl;			/* microseconds */
-	int64		wait;			/* microseconds */
-	text	   *owner;			/* may be NULL */
-	text	   *data;			/* may be NULL */
-	const RetryStrategy *retry; /* NULL: wait in the queue */
-} AcquireRequest;
-
-typedef struct Grant
-{
-	text	   *token;
-	int64		fence;			/* 0: not drawn, see want_fence */
-} Grant;
+#include "grant.h"
 
 /* Why a lock was not granted. */
 typedef enum RefusalReason
@@ -53,8 +31,8 @@ typedef struct Refusal
 	RefusalReason reason;
 	text	   *owner;			/* of the holder; may be NULL */
 	int			pid;			/* of the holder; 0 or less: not known */
-	int64		remaining;		/* of the holder's lease, in microseconds;
-								 * -1: as long as its session lives */
+	int64		remaining;		/* of the holder's lease, in microseconds; -1:
+								 * as long as its session lives */
 } Refusal;
 
 extern bool lease_acquire(const AcquireRequest *request, Grant *grant,

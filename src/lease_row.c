@@ -18,6 +18,10 @@
  * - No row: none was ever granted, or the row was purged, which is done only
  *	 when every snapshot sees it free.
  *
+ * - A holder whose session has ended: when is not known, only when it was found
+ *	 so.  The snapshot must be younger than that, or nothing at all may have been
+ *	 committed since it was taken; so that a retry succeeds sooner or later even
+ *	 if each attempt has a session of its own.
  * - A row that this transaction has written itself, by releasing, extending
  *	 or forcing it: what was there before is remembered.
  *
@@ -27,6 +31,7 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
@@ -54,6 +59,7 @@ static List *stale_keys = NIL;
 
 static void remember_if_stale(LockTable *table, const LockKey *key,
 							  const LockRow *row, bool forced);
+static bool nothing_committed_since(Snapshot snapshot);
 static void check_not_stale(const LockKey *key);
 static void update(LockTable *table, const LockRow *row);
 pg_noreturn static void error_stale_snapshot(const LockKey *key);
@@ -188,8 +194,14 @@ lease_row_check_snapshot(LockTable *table, const LockKey *key, const LockRow *ro
 		error_stale_snapshot(key);
 	if (row->token == NULL)
 		return;
-	ended = row->scope == SCOPE_SESSION ?
-		holder_seen_ended(row) : row->expires_at;
+	if (row->scope == SCOPE_SESSION)
+	{
+		if (nothing_committed_since(GetTransactionSnapshot()))
+			return;
+		ended = holder_seen_ended(row);
+	}
+	else
+		ended = row->expires_at;
 	if (ended >= GetCurrentTransactionStartTimestamp())
 		error_stale_snapshot(key);
 }
@@ -238,6 +250,32 @@ remember_if_stale(LockTable *table, const LockKey *key, const LockRow *row,
 	*hash = key->hash;
 	stale_keys = lappend(stale_keys, hash);
 	MemoryContextSwitchTo(saved);
+}
+
+/*
+ * Would a snapshot taken now show the same?
+ */
+static bool
+nothing_committed_since(Snapshot snapshot)
+{
+	Snapshot	latest = GetLatestSnapshot();
+
+	if (latest->xmax != snapshot->xmax || latest->xcnt != snapshot->xcnt ||
+		latest->subxcnt != snapshot->subxcnt ||
+		latest->suboverflowed != snapshot->suboverflowed)
+		return false;
+
+	/* As many were in progress as are now; it remains to see if the same. */
+	for (uint32 i = 0; i < latest->xcnt; i++)
+	{
+		bool		same = false;
+
+		for (uint32 j = 0; j < snapshot->xcnt && !same; j++)
+			same = TransactionIdEquals(latest->xip[i], snapshot->xip[j]);
+		if (!same)
+			return false;
+	}
+	return true;
 }
 
 static void

@@ -11,7 +11,7 @@
 #ifndef DISTLOCK_LEASE_ROW_H
 #define DISTLOCK_LEASE_ROW_H
 
-#include "lease.h"
+#include "grant.h"
 #include "lock_table.h"
 
 /*

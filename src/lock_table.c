@@ -69,12 +69,13 @@ typedef enum LockColumn
 
 #define NUM_COLUMNS (COLUMN_INCARNATION + 1)
 
-static const struct
+typedef struct ColumnShape
 {
 	const char *name;
 	Oid			type;
-}			columns[NUM_COLUMNS] =
-{
+} ColumnShape;
+
+static const ColumnShape columns[NUM_COLUMNS] = {
 	[COLUMN_FENCE] = {"fence", INT8OID},
 	[COLUMN_ACQUIRED_AT] = {"acquired_at", TIMESTAMPTZOID},
 	[COLUMN_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID},

@@ -54,8 +54,8 @@ typedef struct LockLook
 typedef struct PurgeCandidate
 {
 	text	   *key;			/* palloc'd */
-	int64		session_fence;	/* of a lock of scope "session", which may
-								 * be held; 0 for others */
+	int64		session_fence;	/* of a lock of scope "session", which may be
+								 * held; 0 for others */
 } PurgeCandidate;
 
 /*

@@ -70,12 +70,12 @@ wait_for_lock(const WaitBudget *budget, WaitLockFunction take, void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	int64		remaining = Min(budget->deadline, budget->lock_timeout_at) -
-		steady_now();
+	int64		remaining;
 	int			saved_timeout = LockTimeout;
 	bool		statement_timeout = get_timeout_active(STATEMENT_TIMEOUT);
 	volatile bool taken = false;
 
+	remaining = Min(budget->deadline, budget->lock_timeout_at) - steady_now();
 	if (remaining <= 0)
 	{
 		if (budget->lock_timeout_at < budget->deadline)

@@ -19,7 +19,7 @@ $node->restart;
 $holder->quit;
 
 my $session = session($node);
-my $end = "(SELECT backend_start FROM pg_stat_activity WHERE backend_type = 'walwriter') + interval '1 h'";
+my $end = "((SELECT backend_start FROM pg_stat_activity WHERE backend_type = 'walwriter') + interval '1 h')";
 is($session->query("SELECT clock_timestamp() + distlock.ttl('key', 'mine') - $end BETWEEN '-1 s' AND '1 s'"),
 	't', 'ttl() is the time left');
 is($session->query(<<"EOQ"), 't|t|', 'the view locks shows when it ends, and no client');
