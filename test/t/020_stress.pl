@@ -105,6 +105,19 @@ sub run_load
 	return ($run->result // 0, "$out$err");
 }
 
+# A prepared transaction whose session was killed keeps its keys locked until
+# somebody ends it; and those who could may all be waiting for it.
+my $looked = 0;
+sub end_abandoned
+{
+	return if time - $looked < 1;
+	$looked = time;
+	$node->psql('postgres', q{
+		SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts
+		WHERE prepared < clock_timestamp() - interval '1 s' \gexec});
+	return;
+}
+
 # Percentage of attempts that met with a lock in somebody else's hands.
 sub contention
 {
@@ -133,7 +146,8 @@ while (time - $began < $seconds
 	|| ($judge->count('grants') < $wanted && time - $began < $PATIENCE))
 {
 	my ($status, $output) =
-	  run_load('distlock', $ROUND, $seed + $rounds++, sub { $crew->keep_working });
+	  run_load('distlock', $ROUND, $seed + $rounds++,
+		sub { $crew->keep_working; end_abandoned(); });
 
 	$failures .= $output if $status != 0 || $output =~ /aborted/;
 	$crew->stop;
