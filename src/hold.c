@@ -38,6 +38,7 @@
 /* Hold *, in TopTransactionContext, in the order of the calls. */
 static List *holds = NIL;
 
+static Hold *find(HoldKind kind, const LockKey *key, const text *token);
 static text *copy(const text *value);
 static int	compare_holds(const ListCell *a, const ListCell *b);
 static void touch(LockTable *table, const Hold *hold);
@@ -65,18 +66,13 @@ hold_add(HoldKind kind, const LockKey *key, const text *token, int64 ttl,
 Hold *
 hold_find_lock(const LockKey *key, const text *token)
 {
-	ListCell   *cell;
+	return find(HOLD_LOCK, key, token);
+}
 
-	foreach(cell, holds)
-	{
-		Hold	   *hold = lfirst(cell);
-
-		if (hold->kind == HOLD_LOCK && hold->released_level == 0 &&
-			key_equal(&hold->key, key) &&
-			(token == NULL || token_equal(hold->token, token)))
-			return hold;
-	}
-	return NULL;
+Hold *
+hold_find_guard(const LockKey *key, const text *token)
+{
+	return find(HOLD_GUARD, key, token);
 }
 
 bool
@@ -92,22 +88,6 @@ hold_covers(const LockKey *key)
 			return true;
 	}
 	return false;
-}
-
-Hold *
-hold_find_guard(const LockKey *key, const text *token)
-{
-	ListCell   *cell;
-
-	foreach(cell, holds)
-	{
-		Hold	   *hold = lfirst(cell);
-
-		if (hold->kind == HOLD_GUARD && hold->released_level == 0 &&
-			key_equal(&hold->key, key) && token_equal(hold->token, token))
-			return hold;
-	}
-	return NULL;
 }
 
 int64
@@ -276,6 +256,26 @@ compare_holds(const ListCell *a, const ListCell *b)
 	uint64		y = ((Hold *) lfirst(b))->key.hash;
 
 	return (x > y) - (x < y);
+}
+
+/*
+ * A hold of this kind that is not released; any token when token is NULL.
+ */
+static Hold *
+find(HoldKind kind, const LockKey *key, const text *token)
+{
+	ListCell   *cell;
+
+	foreach(cell, holds)
+	{
+		Hold	   *hold = lfirst(cell);
+
+		if (hold->kind == kind && hold->released_level == 0 &&
+			key_equal(&hold->key, key) &&
+			(token == NULL || token_equal(hold->token, token)))
+			return hold;
+	}
+	return NULL;
 }
 
 static text *

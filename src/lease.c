@@ -178,7 +178,10 @@ lease_read_ttl(const LockKey *key, const text *token, int64 *remaining)
 	}
 	if (!read_held(key, token, &row, &now))
 		return false;
+	/* Its session may have ended since. */
 	end = holder_end(&row);
+	if (end <= now)
+		return false;
 	*remaining = end == DT_NOEND ? row.ttl : end - now;
 	return true;
 }
