@@ -383,6 +383,89 @@ CREATE VIEW distlock.locks WITH (security_barrier) AS
 			ON a.pid OPERATOR(pg_catalog.=) t.pid;
 COMMENT ON VIEW distlock.locks IS 'the locks held now, as far as committed; data of other roles'' locks only for members of pg_read_all_stats; application_name and client_addr while the session that acquired lives';
 
+-- ---------------------------------------------------------------------------
+-- The worker and statistics, see src/README.worker.md and src/stats.c
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION distlock.start_worker() RETURNS boolean
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_start_worker';
+REVOKE ALL ON FUNCTION distlock.start_worker() FROM PUBLIC;
+COMMENT ON FUNCTION distlock.start_worker() IS 'see to it that this database has a worker, and wait until it runs (10 s at most); false when it already did. Errors: 25006 during recovery, 53400 no place for another process, 55000 it does not start, 42501';
+
+CREATE FUNCTION distlock.stop_worker() RETURNS boolean
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_stop_worker';
+REVOKE ALL ON FUNCTION distlock.stop_worker() FROM PUBLIC;
+COMMENT ON FUNCTION distlock.stop_worker() IS 'end the worker of this database and wait until it has gone (10 s at most); it stays away until start_worker() or a restart of the server. False when there was none. Errors: 55000 it does not end, 42501';
+
+CREATE FUNCTION distlock.reset_stats() RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_reset_stats';
+REVOKE ALL ON FUNCTION distlock.reset_stats() FROM PUBLIC;
+COMMENT ON FUNCTION distlock.reset_stats() IS 'set all that is counted for this database back to zero. Errors: 42501';
+
+GRANT EXECUTE ON FUNCTION distlock.start_worker() TO @extowner@;
+GRANT EXECUTE ON FUNCTION distlock.stop_worker() TO @extowner@;
+GRANT EXECUTE ON FUNCTION distlock.reset_stats() TO @extowner@;
+
+CREATE FUNCTION distlock.read_worker_status(OUT database oid, OUT state text, OUT pid integer,
+		OUT started_at timestamptz, OUT last_pass_at timestamptz,
+		OUT last_pass_ms double precision, OUT longest_step_ms double precision,
+		OUT next_pass_at timestamptz, OUT passes bigint, OUT expired bigint, OUT purged bigint,
+		OUT errors bigint, OUT last_error text, OUT last_error_at timestamptz) RETURNS SETOF record
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_read_worker_status';
+COMMENT ON FUNCTION distlock.read_worker_status() IS 'the worker of this database, to members of pg_read_all_stats those of all; see the view distlock.worker_status';
+
+CREATE VIEW distlock.worker_status WITH (security_barrier) AS
+	SELECT d.datname AS database, w.state, w.pid, w.started_at, w.last_pass_at,
+		w.last_pass_ms, w.longest_step_ms, w.next_pass_at, w.passes, w.expired, w.purged,
+		w.errors, w.last_error, w.last_error_at
+	FROM distlock.read_worker_status() w
+		JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) w.database;
+COMMENT ON VIEW distlock.worker_status IS 'the worker of this database, to members of pg_read_all_stats those of all; state is off, stopped, starting, running or failed';
+
+CREATE FUNCTION distlock.read_stats(OUT database oid, OUT grants bigint, OUT refusals bigint,
+		OUT releases bigint, OUT extensions bigint, OUT expiries bigint, OUT take_overs bigint,
+		OUT waits bigint, OUT wait_ms double precision, OUT hold_ms double precision,
+		OUT events bigint, OUT events_lost bigint, OUT since timestamptz) RETURNS SETOF record
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_read_stats';
+COMMENT ON FUNCTION distlock.read_stats() IS 'what was counted for this database, to members of pg_read_all_stats for all; see the view distlock.stats';
+
+CREATE VIEW distlock.stats WITH (security_barrier) AS
+	SELECT d.datname AS database, s.grants, s.refusals, s.releases, s.extensions, s.expiries,
+		s.take_overs, s.waits, s.wait_ms, s.hold_ms, s.events, s.events_lost, s.since
+	FROM distlock.read_stats() s
+		JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) s.database;
+COMMENT ON VIEW distlock.stats IS 'what was counted for this database, to members of pg_read_all_stats for all, since the start of the server or reset_stats()';
+
+CREATE FUNCTION distlock.read_histograms(OUT database oid, OUT what text, OUT below interval,
+		OUT count bigint) RETURNS SETOF record
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_read_histograms';
+COMMENT ON FUNCTION distlock.read_histograms() IS 'how long was waited for locks, and how long they were held; see the view distlock.stats_histograms';
+
+CREATE VIEW distlock.stats_histograms WITH (security_barrier) AS
+	SELECT d.datname AS database, h.what, h.below, h.count
+	FROM distlock.read_histograms() h
+		JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) h.database;
+COMMENT ON VIEW distlock.stats_histograms IS 'how many waits ("wait") took, and locks were held ("hold"), less than that but not less than half of it; below is NULL for the longest';
+
+CREATE FUNCTION distlock.read_busiest_keys(OUT key text, OUT calls bigint, OUT inherited bigint,
+		OUT grants bigint, OUT refusals bigint, OUT waits bigint,
+		OUT wait_ms double precision) RETURNS SETOF record
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_read_busiest_keys';
+COMMENT ON FUNCTION distlock.read_busiest_keys() IS 'the keys of this database with most calls; see the view distlock.busiest_keys';
+
+CREATE VIEW distlock.busiest_keys WITH (security_barrier) AS
+	SELECT b.key, b.calls, b.inherited, b.grants, b.refusals, b.waits, b.wait_ms
+	FROM distlock.read_busiest_keys() b;
+COMMENT ON VIEW distlock.busiest_keys IS 'the keys of this database with most grants and refusals; calls may be too many by inherited; key is NULL when the table has no row for it any more';
+
 -- What everybody may do; README has the block for the other choice.
 GRANT USAGE ON SCHEMA distlock TO PUBLIC;
-GRANT SELECT ON distlock.locks, distlock.waiters TO PUBLIC;
+GRANT SELECT ON distlock.locks, distlock.waiters, distlock.worker_status, distlock.stats,
+	distlock.stats_histograms, distlock.busiest_keys TO PUBLIC;

@@ -46,6 +46,7 @@
 #include "lock_table.h"
 #include "purge.h"
 #include "session_lock.h"
+#include "stats.h"
 #include "token.h"
 #include "wait.h"
 
@@ -81,6 +82,8 @@ typedef struct KeyLockWait
 	LOCKMODE	mode;
 } KeyLockWait;
 
+static bool acquire(const AcquireRequest *request, Grant *grant,
+					Refusal *refusal);
 static bool acquire_now(const AcquireRequest *request, Grant *grant,
 						Refusal *refusal);
 static bool acquire_by_retrying(const AcquireRequest *request, Grant *grant,
@@ -119,20 +122,41 @@ static void lock_queue(void *arg);
 bool
 lease_acquire(const AcquireRequest *request, Grant *grant, Refusal *refusal)
 {
+	bool		granted;
+
 	error_unless_writable("an acquisition of a lock");
 
 	/* Find out whether the ttl is possible before anything else happens. */
 	(void) duration_end(GetCurrentTimestamp(), request->ttl);
 
+	granted = acquire(request, grant, refusal);
+	if (!granted)
+		stats_refused(request->key.hash);
+	return granted;
+}
+
+static bool
+acquire(const AcquireRequest *request, Grant *grant, Refusal *refusal)
+{
+	TimestampTz since;
+	bool		granted;
+
 	if (key_lock_held(&request->key))
 		return acquire_holding_key_lock(request, grant, refusal);
-	if (request->retry != NULL)
-		return acquire_by_retrying(request, grant, refusal);
-	if (acquire_now(request, grant, refusal))
-		return true;
-	if (request->wait == 0 || refusal->reason == REFUSED_OWN_SESSION)
-		return false;
-	return acquire_by_queueing(request, grant, refusal);
+	if (request->retry == NULL)
+	{
+		if (acquire_now(request, grant, refusal))
+			return true;
+		if (request->wait == 0 || refusal->reason == REFUSED_OWN_SESSION)
+			return false;
+	}
+
+	since = GetCurrentTimestamp();
+	granted = request->retry != NULL ?
+		acquire_by_retrying(request, grant, refusal) :
+		acquire_by_queueing(request, grant, refusal);
+	stats_waited(request->key.hash, GetCurrentTimestamp() - since);
+	return granted;
 }
 
 /*

@@ -25,6 +25,7 @@
 #include "lock_table.h"
 #include "purge.h"
 #include "queue.h"
+#include "worker.h"
 
 DISTLOCK_FUNCTION(distlock_advance_fence);
 DISTLOCK_FUNCTION(distlock_record_incarnation);
@@ -51,6 +52,7 @@ Datum
 distlock_record_incarnation(PG_FUNCTION_ARGS)
 {
 	fence_record_incarnation();
+	worker_extension_created();
 	PG_RETURN_VOID();
 }
 

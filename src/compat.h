@@ -14,11 +14,15 @@
 #include "access/genam.h"
 #include "access/tableam.h"
 #include "fmgr.h"
+#if PG_VERSION_NUM >= 170000
+#include "storage/dsm_registry.h"
+#endif
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
 #include "utils/backend_status.h"
+#include "utils/guc.h"
 #include "utils/wait_event.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -174,6 +178,80 @@ compat_wait_event_acquire(void)
 
 	if (event == 0)
 		event = WaitEventExtensionNew("DistlockAcquire");
+	return event;
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/* Memory for what the check hook of a setting finds out; NULL when there is none. */
+static inline void *
+compat_guc_alloc(size_t size)
+{
+#if PG_VERSION_NUM >= 160000
+	return guc_malloc(LOG, size);
+#else
+	return malloc(size);
+#endif
+}
+
+/* Switch the limit to the length of transactions off, where there is one. */
+static inline void
+compat_no_transaction_timeout(void)
+{
+#if PG_VERSION_NUM >= 170000
+	SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+#endif
+}
+
+/*
+ * Memory shared by all processes that ask for it by this name; NULL where the
+ * server has no such thing.
+ */
+static inline void *
+compat_named_memory(const char *name, Size size, void (*initialize) (void *),
+					bool *found)
+{
+#if PG_VERSION_NUM >= 170000
+	return GetNamedDSMSegment(name, size, initialize, found);
+#else
+	return NULL;
+#endif
+}
+
+/* This process's place among all, and a process by its place. */
+static inline int
+compat_my_proc(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProcNumber;
+#else
+	return MyProc->pgprocno;
+#endif
+}
+
+static inline uint32
+compat_wait_event_worker(void)
+{
+#if PG_VERSION_NUM >= 170000
+	static uint32 event = 0;
+
+	if (event == 0)
+		event = WaitEventExtensionNew("DistlockWorkerMain");
+	return event;
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+static inline uint32
+compat_wait_event_launcher(void)
+{
+#if PG_VERSION_NUM >= 170000
+	static uint32 event = 0;
+
+	if (event == 0)
+		event = WaitEventExtensionNew("DistlockLauncherMain");
 	return event;
 #else
 	return PG_WAIT_EXTENSION;

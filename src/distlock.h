@@ -38,6 +38,17 @@ typedef enum LockScope
 	SCOPE_TRANSACTION = 't'		/* until its transaction ends */
 } LockScope;
 
+/* What can happen to a lock. */
+typedef enum EventKind
+{
+	EVENT_GRANTED,
+	EVENT_EXTENDED,
+	EVENT_RELEASED,
+	EVENT_EXPIRED,				/* its time was over, or its session gone */
+	EVENT_FORCED,				/* taken over or released by force */
+	EVENT_EXPIRING				/* will expire, unless it is extended */
+} EventKind;
+
 /* A row of the lock table. */
 typedef struct LockRow
 {

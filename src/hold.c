@@ -26,13 +26,16 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "changes.h"
 #include "errors.h"
 #include "fence.h"
 #include "hold.h"
+#include "holder.h"
 #include "key.h"
 #include "key_lock.h"
 #include "lock_table.h"
 #include "purge.h"
+#include "stats.h"
 #include "token.h"
 
 /* Hold *, in TopTransactionContext, in the order of the calls. */
@@ -56,6 +59,7 @@ hold_add(HoldKind kind, const LockKey *key, const text *token, int64 ttl,
 	hold->ttl = ttl;
 	hold->fence = fence;
 	hold->idle = false;
+	hold->since = GetCurrentTimestamp();
 	hold->level = GetCurrentTransactionNestLevel();
 	hold->released_level = 0;
 	holds = lappend(holds, hold);
@@ -160,7 +164,7 @@ hold_at_pre_commit(void)
 
 	if (holds == NIL || !TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		return;
-	if (!lock_table_open_if_usable(&table, RowExclusiveLock))
+	if (lock_table_try_open(&table, RowExclusiveLock) != LOCK_TABLE_OPEN)
 		return;					/* dropped by this transaction */
 
 	/* In the order in which everybody locks several keys at a time. */
@@ -194,9 +198,26 @@ hold_at_subxact_end(bool committed)
 	}
 }
 
+/*
+ * Locks of scope "transaction" are counted when they end.
+ */
 void
-hold_at_xact_end(void)
+hold_at_xact_end(bool committed)
 {
+	ListCell   *cell;
+
+	if (committed)
+	{
+		foreach(cell, holds)
+		{
+			Hold	   *hold = lfirst(cell);
+
+			if (hold->kind != HOLD_LOCK)
+				continue;
+			stats_granted(hold->key.hash);
+			stats_ended(COUNT_RELEASES, GetCurrentTimestamp() - hold->since);
+		}
+	}
 	holds = NIL;
 }
 
@@ -221,10 +242,14 @@ touch(LockTable *table, const Hold *hold)
 			return;
 		if (hold->kind == HOLD_LOCK)
 		{
+			TimestampTz now = GetCurrentTimestamp();
+
+			if (row.token != NULL)
+				changes_add(EVENT_EXPIRED, &row, holder_ended_at(&row, now));
 			/* Who held it before us is gone, and must not come back. */
 			row.fence = Max(row.fence, hold->fence);
 			row.token = row.owner = row.data = NULL;
-			row.expires_at = Min(row.expires_at, GetCurrentTimestamp());
+			row.expires_at = Min(row.expires_at, now);
 			row.incarnation = 0;
 			row.scope = SCOPE_TRANSACTION;
 		}

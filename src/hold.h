@@ -24,6 +24,7 @@ typedef struct Hold
 	text	   *token;
 	int64		ttl;			/* as asked for, in microseconds */
 	int64		fence;			/* 0: nobody has asked for it yet */
+	TimestampTz since;			/* when it was taken */
 	bool		idle;			/* the command that it was for has ended */
 	int			level;			/* nesting level of the subtransaction */
 	int			released_level; /* the same of its release; 0: not released */
@@ -60,6 +61,6 @@ extern int	hold_count(const text *token, bool release);
 /* Call at the events of transactions. */
 extern void hold_at_pre_commit(void);
 extern void hold_at_subxact_end(bool committed);
-extern void hold_at_xact_end(void);
+extern void hold_at_xact_end(bool committed);
 
 #endif							/* DISTLOCK_HOLD_H */

@@ -80,3 +80,11 @@ holder_seen_ended(const LockRow *row)
 	next_ended = (next_ended + 1) % MAX_ENDED;
 	return GetCurrentTimestamp();
 }
+
+TimestampTz
+holder_ended_at(const LockRow *row, TimestampTz now)
+{
+	TimestampTz end = holder_end(row);
+
+	return end == DT_NOBEGIN ? now : Min(end, now);
+}

@@ -25,4 +25,10 @@ extern TimestampTz holder_end(const LockRow *row);
  */
 extern TimestampTz holder_seen_ended(const LockRow *row);
 
+/*
+ * Of a holder that is not live: when it ended, or when that was noticed if it is
+ * not known.
+ */
+extern TimestampTz holder_ended_at(const LockRow *row, TimestampTz now);
+
 #endif							/* DISTLOCK_HOLDER_H */

@@ -11,12 +11,17 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_extension.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/resowner.h"
 
+#include "changes.h"
 #include "compat.h"
 #include "hold.h"
 #include "key_lock.h"
+#include "launcher.h"
 #include "lease_row.h"
 #include "lock_table.h"
 #include "purge.h"
@@ -24,12 +29,18 @@
 #include "relations.h"
 #include "session_lock.h"
 #include "settings.h"
+#include "shared.h"
 #include "wake.h"
+#include "worker.h"
 
 DISTLOCK_MODULE_MAGIC;
 
 extern PGDLLEXPORT void _PG_init(void);
 
+static object_access_hook_type previous_object_access_hook = NULL;
+
+static void at_object_access(ObjectAccessType access, Oid class, Oid object,
+							 int sub_id, void *arg);
 static void at_xact_event(XactEvent event, void *arg);
 static void at_subxact_event(SubXactEvent event, SubTransactionId id,
 							 SubTransactionId parent, void *arg);
@@ -42,9 +53,32 @@ _PG_init(void)
 	settings_define();
 	relations_init();
 	lock_table_init();
+	previous_object_access_hook = object_access_hook;
+	object_access_hook = at_object_access;
 	RegisterXactCallback(at_xact_event, NULL);
 	RegisterSubXactCallback(at_subxact_event, NULL);
 	RegisterResourceReleaseCallback(at_resource_release, NULL);
+
+	/* While the server starts, and not for pg_upgrade. */
+	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
+	{
+		shared_request();
+		launcher_register();
+	}
+}
+
+/*
+ * Sees extensions come and go, by whatever command; what is done about it waits
+ * for the commit.
+ */
+static void
+at_object_access(ObjectAccessType access, Oid class, Oid object, int sub_id,
+				 void *arg)
+{
+	if (previous_object_access_hook)
+		previous_object_access_hook(access, class, object, sub_id, arg);
+	if (access == OAT_DROP && class == ExtensionRelationId)
+		worker_extension_dropped();
 }
 
 /*
@@ -63,25 +97,33 @@ at_xact_event(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_COMMIT:
 			hold_at_pre_commit();
 			purge_at_pre_commit();
+			changes_at_pre_commit();
 			quick_commit_at_pre_commit();
 			break;
 		case XACT_EVENT_COMMIT:
 			wake_at_xact_commit();
 			quick_commit_at_commit();
 			key_lock_at_xact_end();
-			hold_at_xact_end();
+			changes_at_xact_end(true);
+			hold_at_xact_end(true);
 			lease_row_at_xact_end();
 			purge_at_xact_end();
+			worker_at_commit();
 			break;
-		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
+			changes_at_xact_end(true);
+			hold_at_xact_end(true);
+			/* FALLTHROUGH */
+		case XACT_EVENT_ABORT:
 			session_lock_at_xact_abort();
 			wake_at_xact_end();
 			quick_commit_at_xact_end();
 			key_lock_at_xact_end();
-			hold_at_xact_end();
+			changes_at_xact_end(false);
+			hold_at_xact_end(false);
 			lease_row_at_xact_end();
 			purge_at_xact_end();
+			worker_at_abort();
 			break;
 		default:
 			break;
@@ -97,12 +139,14 @@ at_subxact_event(SubXactEvent event, SubTransactionId id,
 		case SUBXACT_EVENT_COMMIT_SUB:
 			wake_at_subxact_end(true);
 			key_lock_at_subxact_end(true);
+			changes_at_subxact_end(true);
 			hold_at_subxact_end(true);
 			session_lock_at_subxact_end(true);
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
 			wake_at_subxact_end(false);
 			key_lock_at_subxact_end(false);
+			changes_at_subxact_end(false);
 			hold_at_subxact_end(false);
 			session_lock_at_subxact_end(false);
 			break;

@@ -22,6 +22,7 @@
 #include "settings.h"
 
 static bool lock_try(const LOCKTAG *tag, LOCKMODE mode);
+static bool lock_try_quietly(const LOCKTAG *tag, LOCKMODE mode);
 static void lock_wait(const LOCKTAG *tag, LOCKMODE mode);
 static void lock_let_go(const LOCKTAG *tag, LOCKMODE mode);
 static bool count_key(const LockKey *key, bool raise);
@@ -78,18 +79,14 @@ bool
 key_lock_try_quietly(const LockKey *key, LOCKMODE mode)
 {
 	LOCKTAG		tag;
-	ResourceOwner saved = CurrentResourceOwner;
-	bool		granted;
 
 	if (key_lock_held(key) || !count_key(key, false))
 		return false;
 	key_lock_tag(&tag, key->hash, CLASS_KEY);
-	CurrentResourceOwner = CurTransactionResourceOwner;
-	granted = compat_lock_try_quietly(&tag, mode) != LOCKACQUIRE_NOT_AVAIL;
-	CurrentResourceOwner = saved;
-	if (!granted)
-		uncount_key();
-	return granted;
+	if (lock_try_quietly(&tag, mode))
+		return true;
+	uncount_key();
+	return false;
 }
 
 void
@@ -147,6 +144,15 @@ queue_lock_pass(const LockKey *key)
 
 	key_lock_tag(&tag, key->hash, CLASS_QUEUE);
 	return lock_try(&tag, ShareLock);
+}
+
+bool
+queue_lock_pass_quietly(const LockKey *key)
+{
+	LOCKTAG		tag;
+
+	key_lock_tag(&tag, key->hash, CLASS_QUEUE);
+	return lock_try_quietly(&tag, ShareLock);
 }
 
 void
@@ -286,6 +292,18 @@ lock_try(const LOCKTAG *tag, LOCKMODE mode)
 
 	CurrentResourceOwner = CurTransactionResourceOwner;
 	result = LockAcquire(tag, mode, false, true);
+	CurrentResourceOwner = saved;
+	return result != LOCKACQUIRE_NOT_AVAIL;
+}
+
+static bool
+lock_try_quietly(const LOCKTAG *tag, LOCKMODE mode)
+{
+	ResourceOwner saved = CurrentResourceOwner;
+	LockAcquireResult result;
+
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	result = compat_lock_try_quietly(tag, mode);
 	CurrentResourceOwner = saved;
 	return result != LOCKACQUIRE_NOT_AVAIL;
 }

@@ -57,8 +57,12 @@ extern bool key_lock_is_guarded_only(const LockKey *key);
  */
 extern int	key_lock_blocker(const LockKey *key, LOCKMODE mode);
 
-/* Pass by the queue; false when somebody waits in it. */
+/*
+ * Pass by the queue; false when somebody waits in it.  Quietly: and when the
+ * shared lock table is full.
+ */
 extern bool queue_lock_pass(const LockKey *key);
+extern bool queue_lock_pass_quietly(const LockKey *key);
 extern void queue_lock_passed(const LockKey *key);
 
 /* Stand at the head of the queue, if nobody else does or waits to. */

@@ -27,6 +27,7 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
+#include "changes.h"
 #include "duration.h"
 #include "errors.h"
 #include "fence.h"
@@ -324,6 +325,7 @@ lease_force_release(const LockKey *key)
 			if (row.scope == SCOPE_SESSION)
 				session_lock_drop_at_commit(row.fence);
 			hold_release_guards(key);
+			changes_add(EVENT_FORCED, &row, now);
 			row.fence = fence_next(row.fence);
 			lease_row_free(&table, key, &row, now, true);
 			lock_table_close(&table, true);
@@ -369,6 +371,8 @@ lease_force_acquire(const AcquireRequest *request, Grant *grant)
 	if (found && row.token != NULL && row.scope == SCOPE_SESSION)
 		session_lock_drop_at_commit(row.fence);
 	hold_release_guards(key);
+	if (found && holder_is_live(&row, now))
+		changes_add(EVENT_FORCED, &row, now);
 	lease_row_grant(&table, request, found ? &row : NULL, now, grant);
 	if (!found)
 		purge_owe_one();

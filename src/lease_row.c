@@ -39,6 +39,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "changes.h"
 #include "duration.h"
 #include "errors.h"
 #include "fence.h"
@@ -75,6 +76,10 @@ lease_row_grant(LockTable *table, const AcquireRequest *request,
 	if (row != NULL && !request->commits_first)
 		lease_row_check_snapshot(table, &request->key, row);
 
+	/* Who finds a lock lapsed, and ends it, says so. */
+	if (row != NULL && row->token != NULL && !holder_is_live(row, now))
+		changes_add(EVENT_EXPIRED, row, holder_ended_at(row, now));
+
 	grant->token = request->token ? request->token : token_generate();
 
 	new_row.key = request->key.value;
@@ -100,6 +105,7 @@ lease_row_grant(LockTable *table, const AcquireRequest *request,
 		update(table, &new_row);
 	else
 		lock_table_insert(table, &new_row);
+	changes_add(EVENT_GRANTED, &new_row, now);
 	survive_crash();
 }
 
@@ -119,6 +125,7 @@ lease_row_extend(LockTable *table, const LockKey *key, const LockRow *row,
 	if (new_row.expires_at < row->expires_at)
 		wake_at_commit(key);
 	update(table, &new_row);
+	changes_add(EVENT_EXTENDED, &new_row, now);
 	survive_crash();
 	return holder_end(&new_row);
 }
@@ -157,6 +164,8 @@ lease_row_free(LockTable *table, const LockKey *key, const LockRow *row,
 	LockRow		new_row;
 
 	remember_if_stale(table, key, row, forced);
+	if (!forced)
+		changes_add(EVENT_RELEASED, row, now);
 	free_row(&new_row, row, now);
 	update(table, &new_row);
 	if (row->scope == SCOPE_SESSION)
@@ -169,8 +178,13 @@ lease_row_purge(LockTable *table, const LockRow *row, TimestampTz now)
 {
 	LockRow		new_row;
 
+	TimestampTz ended_at = holder_ended_at(row, now);
+
 	free_row(&new_row, row, Min(now, row->expires_at));
-	return lock_table_update_found(table, &new_row);
+	if (!lock_table_update_found(table, &new_row))
+		return false;
+	changes_add(EVENT_EXPIRED, row, ended_at);
+	return true;
 }
 
 void

@@ -37,12 +37,15 @@ extern TimestampTz lease_row_extend(LockTable *table, const LockKey *key,
 
 /*
  * Free the row; its fence may have been moved on.  Forced: taken away from a
- * holder who may have been at work.
+ * holder who may have been at work; the caller notes that (changes.h).
  */
 extern void lease_row_free(LockTable *table, const LockKey *key,
 						   const LockRow *row, TimestampTz now, bool forced);
 
-/* Free a row whose holder is gone; false when somebody else is at it. */
+/*
+ * Free a row whose holder is gone, and note that it has expired; false when
+ * somebody else is at it.
+ */
 extern bool lease_row_purge(LockTable *table, const LockRow *row,
 							TimestampTz now);
 

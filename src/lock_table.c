@@ -45,67 +45,18 @@
 
 #include "compat.h"
 #include "key.h"
+#include "lock_shape.h"
 #include "lock_table.h"
 #include "relations.h"
+#include "schedule.h"
+#include "shared.h"
 #include "token.h"
 
-/* The columns, in the order of the install script. */
-typedef enum LockColumn
-{
-	COLUMN_FENCE,
-	COLUMN_ACQUIRED_AT,
-	COLUMN_EXPIRES_AT,
-	COLUMN_TTL,
-	COLUMN_PID,
-	COLUMN_ROLE,
-	COLUMN_PERMIT,
-	COLUMN_SCOPE,
-	COLUMN_KEY,
-	COLUMN_TOKEN,
-	COLUMN_OWNER,
-	COLUMN_DATA,
-	COLUMN_INCARNATION
-} LockColumn;
-
-#define NUM_COLUMNS (COLUMN_INCARNATION + 1)
-
-typedef struct ColumnShape
-{
-	const char *name;
-	Oid			type;
-} ColumnShape;
-
-static const ColumnShape columns[NUM_COLUMNS] = {
-	[COLUMN_FENCE] = {"fence", INT8OID},
-	[COLUMN_ACQUIRED_AT] = {"acquired_at", TIMESTAMPTZOID},
-	[COLUMN_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID},
-	[COLUMN_TTL] = {"ttl", INT8OID},
-	[COLUMN_PID] = {"pid", INT4OID},
-	[COLUMN_ROLE] = {"role", OIDOID},
-	[COLUMN_PERMIT] = {"permit", INT2OID},
-	[COLUMN_SCOPE] = {"scope", CHAROID},
-	[COLUMN_KEY] = {"key", TEXTOID},
-	[COLUMN_TOKEN] = {"token", TEXTOID},
-	[COLUMN_OWNER] = {"owner", TEXTOID},
-	[COLUMN_DATA] = {"data", TEXTOID},
-	[COLUMN_INCARNATION] = {"incarnation", TIMESTAMPTZOID},
-};
-
-/* The table whose shape was found right, and whether it has two indexes. */
-static Oid	checked_table = InvalidOid;
-static bool has_twin_index = false;
-
-static void forget_check(Datum arg, Oid relid);
-static bool has_expected_shape(Relation table);
 static void open_index(LockTable *table, LOCKMODE mode);
 static IndexScanDesc begin_scan(LockTable *table, const LockKey *key,
 								Snapshot snapshot);
 static HeapTuple found_tuple(LockTable *table);
-static void row_from_values(LockRow *row, const Datum *values,
-							const bool *isnull);
-static void row_to_slot(const LockRow *row, TupleTableSlot *slot);
 static void copy_texts(LockRow *row);
-static text *text_copy(const text *value);
 static void insert_index_entries(LockTable *table, TupleTableSlot *slot,
 								 bool unchanged);
 static void insert_index_entry(Relation table, Relation index,
@@ -114,7 +65,7 @@ static void insert_index_entry(Relation table, Relation index,
 void
 lock_table_init(void)
 {
-	CacheRegisterRelcacheCallback(forget_check, (Datum) 0);
+	lock_shape_init();
 }
 
 void
@@ -122,35 +73,50 @@ lock_table_open(LockTable *table, LOCKMODE mode)
 {
 	Oid			oid = relations_oid(REL_LOCK);
 
+	/* Who is about to write needs it, and may not fail for it later. */
+	if (mode == RowExclusiveLock)
+		(void) shared_slot();
+
 	table->table = try_table_open(oid, mode);
 	if (table->table == NULL)
 		relations_error_missing();
-	if (!has_expected_shape(table->table))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table distlock.lock is not as this version of distlock expects it"),
-				 errdetail("A column, an index or another property has been changed, or the library and the extension are of different versions."),
-				 errhint("Undo the change (additional indexes cannot be used), or run ALTER EXTENSION distlock UPDATE.")));
+	if (!lock_shape_check(table->table))
+		lock_table_error_unfit();
 	open_index(table, mode);
 }
 
-bool
-lock_table_open_if_usable(LockTable *table, LOCKMODE mode)
+void
+lock_table_error_unfit(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table distlock.lock is not as this version of distlock expects it"),
+			 errdetail("A column, an index or another property has been changed, or the library and the extension are of different versions."),
+			 errhint("Undo the change (additional indexes cannot be used), or run ALTER EXTENSION distlock UPDATE.")));
+}
+
+LockTableState
+lock_table_try_open(LockTable *table, LOCKMODE mode)
 {
 	Oid			oid = relations_find(REL_LOCK);
 
-	if (!OidIsValid(oid) || !ConditionalLockRelationOid(oid, mode))
-		return false;
+	if (!OidIsValid(oid))
+		return LOCK_TABLE_MISSING;
+	if (!ConditionalLockRelationOid(oid, mode))
+		return LOCK_TABLE_BUSY;
 	table->table = try_table_open(oid, NoLock);
 	if (table->table == NULL)
-		return false;
-	if (!has_expected_shape(table->table))
+	{
+		UnlockRelationOid(oid, mode);
+		return LOCK_TABLE_MISSING;
+	}
+	if (!lock_shape_check(table->table))
 	{
 		table_close(table->table, mode);
-		return false;
+		return LOCK_TABLE_UNFIT;
 	}
 	open_index(table, mode);
-	return true;
+	return LOCK_TABLE_OPEN;
 }
 
 void
@@ -175,7 +141,7 @@ lock_table_find(LockTable *table, const LockKey *key, LockRow *row)
 	if (!found)
 		return false;
 	slot_getallattrs(table->slot);
-	row_from_values(row, table->slot->tts_values, table->slot->tts_isnull);
+	lock_shape_read(row, table->slot->tts_values, table->slot->tts_isnull);
 	return true;
 }
 
@@ -212,9 +178,11 @@ lock_table_insert(LockTable *table, const LockRow *row)
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table->table),
 													&TTSOpsVirtual);
 
-	row_to_slot(row, slot);
+	lock_shape_write(row, slot);
 	table_tuple_insert(table->table, slot, GetCurrentCommandId(true), 0, NULL);
 	insert_index_entries(table, slot, false);
+	schedule_note(ItemPointerGetBlockNumber(&slot->tts_tid),
+				  schedule_row_due(row));
 	ExecDropSingleTupleTableSlot(slot);
 	CommandCounterIncrement();
 }
@@ -232,7 +200,7 @@ lock_table_update_found(LockTable *table, const LockRow *row)
 	bool		new_index_entries;
 	bool		updated;
 
-	row_to_slot(row, slot);
+	lock_shape_write(row, slot);
 	updated = compat_table_update(table->table, &tid, slot,
 								  GetCurrentCommandId(true), &failure,
 								  &new_index_entries) == TM_Ok;
@@ -240,6 +208,8 @@ lock_table_update_found(LockTable *table, const LockRow *row)
 	{
 		if (new_index_entries)
 			insert_index_entries(table, slot, true);
+		schedule_note(ItemPointerGetBlockNumber(&slot->tts_tid),
+					  schedule_row_due(row));
 		CommandCounterIncrement();
 	}
 	ExecDropSingleTupleTableSlot(slot);
@@ -286,7 +256,7 @@ lock_table_look(LockTable *table, const LockKey *key, LockLook *look)
 		LockRow		row;
 
 		slot_getallattrs(table->slot);
-		row_from_values(&row, table->slot->tts_values,
+		lock_shape_read(&row, table->slot->tts_values,
 						table->slot->tts_isnull);
 		copy_texts(&row);
 
@@ -330,7 +300,7 @@ lock_table_read(LockTable *table, const LockKey *key, LockRow *row)
 		if (found)
 		{
 			slot_getallattrs(table->slot);
-			row_from_values(row, table->slot->tts_values,
+			lock_shape_read(row, table->slot->tts_values,
 							table->slot->tts_isnull);
 		}
 	}
@@ -374,10 +344,10 @@ lock_table_keys_with_token(LockTable *table, const text *token)
 	{
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(table->slot);
-		row_from_values(&row, table->slot->tts_values,
+		lock_shape_read(&row, table->slot->tts_values,
 						table->slot->tts_isnull);
 		if (row.token != NULL && token_equal(row.token, token))
-			keys = lappend(keys, text_copy(row.key));
+			keys = lappend(keys, lock_table_copy_text(row.key));
 	}
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
@@ -400,14 +370,14 @@ lock_table_keys_with_hash(LockTable *table, const uint64 *hashes, int nhashes)
 	{
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(table->slot);
-		row_from_values(&row, table->slot->tts_values,
+		lock_shape_read(&row, table->slot->tts_values,
 						table->slot->tts_isnull);
 		key_from_stored(&key, row.key);
 		for (int i = 0; i < nhashes; i++)
 		{
 			if (hashes[i] == key.hash)
 			{
-				keys = lappend(keys, text_copy(row.key));
+				keys = lappend(keys, lock_table_copy_text(row.key));
 				break;
 			}
 		}
@@ -423,18 +393,25 @@ lock_table_pages(LockTable *table)
 	return RelationGetNumberOfBlocks(table->table);
 }
 
+Oid
+lock_table_storage(LockTable *table)
+{
+	return table->table->rd_rel->relfilenode;
+}
+
 /*
  * Reading the page also prunes it: what earlier purges deleted becomes free
  * space, which is reported so that it is used before the table grows.
  */
-List *
-lock_table_sweep_page(LockTable *table, BlockNumber page_number,
-					  TransactionId horizon, TimestampTz ended_before)
+void
+lock_table_visit_page(LockTable *table, BlockNumber page_number,
+					  TransactionId horizon, LockRowVisitor visit, void *arg)
 {
 	Relation	rel = table->table;
 	TupleDesc	descriptor = RelationGetDescr(rel);
+	Datum	   *values = palloc(descriptor->natts * sizeof(Datum));
+	bool	   *isnull = palloc(descriptor->natts * sizeof(bool));
 	Buffer		buffer = ReadBuffer(rel, page_number);
-	List	   *candidates = NIL;
 	Page		page;
 	Size		space;
 
@@ -448,12 +425,10 @@ lock_table_sweep_page(LockTable *table, BlockNumber page_number,
 		 offset = OffsetNumberNext(offset))
 	{
 		ItemId		item = PageGetItemId(page, offset);
+		SnapshotData dirty;
 		HeapTupleData tuple;
-		PurgeCandidate *candidate;
 		TransactionId xmin;
-		int64		session_fence;
-		bool		free;
-		bool		isnull;
+		LockRow		row;
 
 		if (!ItemIdIsNormal(item))
 			continue;
@@ -462,23 +437,16 @@ lock_table_sweep_page(LockTable *table, BlockNumber page_number,
 		tuple.t_tableOid = RelationGetRelid(rel);
 		ItemPointerSet(&tuple.t_self, page_number, offset);
 
+		InitDirtySnapshot(dirty);
+		if (!HeapTupleSatisfiesVisibility(&tuple, &dirty, buffer))
+			continue;
 		xmin = HeapTupleHeaderGetXmin(tuple.t_data);
-		if (TransactionIdIsNormal(xmin) && !TransactionIdPrecedes(xmin, horizon))
-			continue;
-		if (!HeapTupleSatisfiesVisibility(&tuple, SnapshotSelf, buffer))
-			continue;
-
-		session_fence = 0;
-		(void) heap_getattr(&tuple, COLUMN_TOKEN + 1, descriptor, &free);
-		if (!free && DatumGetChar(heap_getattr(&tuple, COLUMN_SCOPE + 1, descriptor, &isnull)) == SCOPE_SESSION)
-			session_fence = DatumGetInt64(heap_getattr(&tuple, COLUMN_FENCE + 1, descriptor, &isnull));
-		else if (DatumGetTimestampTz(heap_getattr(&tuple, COLUMN_EXPIRES_AT + 1, descriptor, &isnull)) > ended_before)
-			continue;
-
-		candidate = palloc(sizeof(PurgeCandidate));
-		candidate->key = text_copy(DatumGetTextPP(heap_getattr(&tuple, COLUMN_KEY + 1, descriptor, &isnull)));
-		candidate->session_fence = session_fence;
-		candidates = lappend(candidates, candidate);
+		heap_deform_tuple(&tuple, descriptor, values, isnull);
+		lock_shape_read(&row, values, isnull);
+		visit(&row,
+			  TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax),
+			  !TransactionIdIsNormal(xmin) || TransactionIdPrecedes(xmin, horizon),
+			  arg);
 	}
 	UnlockReleaseBuffer(buffer);
 
@@ -487,63 +455,8 @@ lock_table_sweep_page(LockTable *table, BlockNumber page_number,
 		RecordPageWithFreeSpace(rel, page_number, space);
 		FreeSpaceMapVacuumRange(rel, page_number, page_number + 1);
 	}
-	return candidates;
-}
-
-static void
-forget_check(Datum arg, Oid relid)
-{
-	if (!OidIsValid(relid) || relid == checked_table)
-		checked_table = InvalidOid;
-}
-
-/*
- * Opening the table has told whether its definition has changed since it was
- * last checked.
- */
-static bool
-has_expected_shape(Relation table)
-{
-	TupleDesc	descriptor = RelationGetDescr(table);
-	List	   *indexes;
-	ListCell   *cell;
-	bool		expected;
-
-	if (checked_table == RelationGetRelid(table))
-		return true;
-
-	indexes = RelationGetIndexList(table);
-	expected = table->rd_rel->relkind == RELKIND_RELATION &&
-		table->rd_rel->relpersistence == RELPERSISTENCE_PERMANENT &&
-		table->rd_tableam == GetHeapamTableAmRoutine() &&
-		descriptor->natts >= NUM_COLUMNS &&
-		OidIsValid(compat_primary_key(table));
-	foreach(cell, indexes)
-	{
-		/* REINDEX CONCURRENTLY makes another, which has to be filled too. */
-		if (expected && lfirst_oid(cell) != compat_primary_key(table))
-			expected = relations_indexes_alike(compat_primary_key(table),
-											   lfirst_oid(cell));
-	}
-	for (int i = 0; expected && i < descriptor->natts; i++)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(descriptor, i);
-
-		/* A column that was added and dropped again does no harm. */
-		if (i >= NUM_COLUMNS)
-			expected = attribute->attisdropped;
-		else
-			expected = !attribute->attisdropped &&
-				attribute->atttypid == columns[i].type &&
-				strcmp(NameStr(attribute->attname), columns[i].name) == 0;
-	}
-	if (expected)
-	{
-		checked_table = RelationGetRelid(table);
-		has_twin_index = list_length(indexes) > 1;
-	}
-	list_free(indexes);
-	return expected;
+	pfree(values);
+	pfree(isnull);
 }
 
 static void
@@ -574,69 +487,17 @@ found_tuple(LockTable *table)
 }
 
 static void
-row_from_values(LockRow *row, const Datum *values, const bool *isnull)
-{
-	row->fence = DatumGetInt64(values[COLUMN_FENCE]);
-	row->acquired_at = DatumGetTimestampTz(values[COLUMN_ACQUIRED_AT]);
-	row->expires_at = DatumGetTimestampTz(values[COLUMN_EXPIRES_AT]);
-	row->ttl = DatumGetInt64(values[COLUMN_TTL]);
-	row->pid = DatumGetInt32(values[COLUMN_PID]);
-	row->role = DatumGetObjectId(values[COLUMN_ROLE]);
-	row->permit = DatumGetInt16(values[COLUMN_PERMIT]);
-	row->scope = (LockScope) DatumGetChar(values[COLUMN_SCOPE]);
-	row->key = DatumGetTextPP(values[COLUMN_KEY]);
-	row->token = isnull[COLUMN_TOKEN] ? NULL :
-		DatumGetTextPP(values[COLUMN_TOKEN]);
-	row->owner = isnull[COLUMN_OWNER] ? NULL :
-		DatumGetTextPP(values[COLUMN_OWNER]);
-	/* Nobody reads it here, and it may be stored out of line. */
-	row->data = isnull[COLUMN_DATA] ? NULL :
-		(text *) DatumGetPointer(values[COLUMN_DATA]);
-	row->incarnation = isnull[COLUMN_INCARNATION] ? 0 :
-		DatumGetTimestampTz(values[COLUMN_INCARNATION]);
-}
-
-static void
-row_to_slot(const LockRow *row, TupleTableSlot *slot)
-{
-	Datum	   *values = slot->tts_values;
-	bool	   *isnull = slot->tts_isnull;
-
-	memset(isnull, false, NUM_COLUMNS * sizeof(bool));
-	for (int i = NUM_COLUMNS; i < slot->tts_tupleDescriptor->natts; i++)
-		isnull[i] = true;		/* dropped */
-	values[COLUMN_FENCE] = Int64GetDatum(row->fence);
-	values[COLUMN_ACQUIRED_AT] = TimestampTzGetDatum(row->acquired_at);
-	values[COLUMN_EXPIRES_AT] = TimestampTzGetDatum(row->expires_at);
-	values[COLUMN_TTL] = Int64GetDatum(row->ttl);
-	values[COLUMN_PID] = Int32GetDatum(row->pid);
-	values[COLUMN_ROLE] = ObjectIdGetDatum(row->role);
-	values[COLUMN_PERMIT] = Int16GetDatum(row->permit);
-	values[COLUMN_SCOPE] = CharGetDatum((char) row->scope);
-	values[COLUMN_KEY] = PointerGetDatum(row->key);
-	values[COLUMN_TOKEN] = PointerGetDatum(row->token);
-	isnull[COLUMN_TOKEN] = (row->token == NULL);
-	values[COLUMN_OWNER] = PointerGetDatum(row->owner);
-	isnull[COLUMN_OWNER] = (row->owner == NULL);
-	values[COLUMN_DATA] = PointerGetDatum(row->data);
-	isnull[COLUMN_DATA] = (row->data == NULL);
-	values[COLUMN_INCARNATION] = TimestampTzGetDatum(row->incarnation);
-	isnull[COLUMN_INCARNATION] = (row->incarnation == 0);
-	ExecStoreVirtualTuple(slot);
-}
-
-static void
 copy_texts(LockRow *row)
 {
-	row->key = text_copy(row->key);
-	row->token = text_copy(row->token);
-	row->owner = text_copy(row->owner);
+	row->key = lock_table_copy_text(row->key);
+	row->token = lock_table_copy_text(row->token);
+	row->owner = lock_table_copy_text(row->owner);
 	row->data = NULL;
 }
 
 /* A copy of a detoasted text; NULL of NULL. */
-static text *
-text_copy(const text *value)
+text *
+lock_table_copy_text(const text *value)
 {
 	text	   *copy;
 
@@ -654,7 +515,7 @@ insert_index_entries(LockTable *table, TupleTableSlot *slot, bool unchanged)
 	ListCell   *cell;
 
 	insert_index_entry(table->table, table->index, slot, unchanged);
-	if (!has_twin_index)
+	if (!lock_shape_has_twin_index())
 		return;
 
 	indexes = RelationGetIndexList(table->table);

@@ -50,22 +50,32 @@ typedef struct LockLook
 								 * rather than held */
 } LockLook;
 
-/* A row that a sweep thinks is no longer needed. */
-typedef struct PurgeCandidate
+/* What can be said of the table when it is to be opened. */
+typedef enum LockTableState
 {
-	text	   *key;			/* palloc'd */
-	int64		session_fence;	/* of a lock of scope "session", which may be
-								 * held; 0 for others */
-} PurgeCandidate;
+	LOCK_TABLE_OPEN,
+	LOCK_TABLE_MISSING,			/* no extension here */
+	LOCK_TABLE_BUSY,			/* somebody is changing its definition */
+	LOCK_TABLE_UNFIT			/* it is not as the extension made it */
+} LockTableState;
+
+/*
+ * Called for each row version on a page that is or may become the newest of its
+ * row; the page is locked, so that it has to be quick and must not look at
+ * other pages.  Pending: a transaction that has not ended wrote or is changing
+ * it.  Settled: every snapshot can see it.
+ */
+typedef void (*LockRowVisitor) (const LockRow *row, bool pending, bool settled,
+								void *arg);
 
 /*
  * Open and close.  Raises 55000 when the table is not there or not as the
- * extension made it; if_usable returns false then, and does
- * not wait.  With keep_lock the table's lock is kept to the end of
- * the transaction, as is fit after writing.
+ * extension made it; try_open says so instead, and does not wait.  With
+ * keep_lock the table's lock is kept to the end of the transaction, as is fit
+ * after writing.
  */
 extern void lock_table_open(LockTable *table, LOCKMODE mode);
-extern bool lock_table_open_if_usable(LockTable *table, LOCKMODE mode);
+extern LockTableState lock_table_try_open(LockTable *table, LOCKMODE mode);
 extern void lock_table_close(LockTable *table, bool keep_lock);
 
 /*
@@ -113,14 +123,19 @@ extern List *lock_table_keys_with_token(LockTable *table, const text *token);
 extern List *lock_table_keys_with_hash(LockTable *table, const uint64 *hashes,
 									   int nhashes);
 
-/*
- * Sweep one page for rows (PurgeCandidate *) whose lock ended before a time and
- * that may be no longer needed.
- */
+/* The table's file; another after TRUNCATE, VACUUM FULL and the like. */
+extern Oid	lock_table_storage(LockTable *table);
+
 extern BlockNumber lock_table_pages(LockTable *table);
-extern List *lock_table_sweep_page(LockTable *table, BlockNumber page,
-								   TransactionId horizon,
-								   TimestampTz ended_before);
+extern void lock_table_visit_page(LockTable *table, BlockNumber page,
+								  TransactionId horizon, LockRowVisitor visit,
+								  void *arg);
+
+/* Raise 55000: the table is not as the extension made it. */
+pg_noreturn extern void lock_table_error_unfit(void);
+
+/* A copy of a detoasted text; NULL of NULL. */
+extern text *lock_table_copy_text(const text *value);
 
 /* Call once when the library is loaded. */
 extern void lock_table_init(void);

@@ -13,7 +13,7 @@
  * every row added and removes some rows there, so that the number of rows
  * not needed does not grow beyond those of the last seconds and what snapshots
  * hold back.  The space of the
- * rows is used again (lock_table_sweep_page); dead index entries are left to
+ * rows is used again (lock_table_visit_page); dead index entries are left to
  * autovacuum, for which the table has thresholds of its own.
  *
  * Nothing here waits, and nothing fails for want of a lock: rows that others
@@ -39,7 +39,7 @@
 #include "lock_table.h"
 #include "purge.h"
 #include "session_lock.h"
-#include "wake.h"
+#include "settings.h"
 
 /* At most so many pages at a commit, however many rows were added. */
 #define PAGES_PER_COMMIT 8
@@ -50,13 +50,6 @@
  */
 #define ROWS_PER_PAGE_AT_COMMIT 16
 
-/*
- * At a commit, rows whose lock ended not longer ago are left alone: their keys
- * may be about to come again, and would find themselves locked until the commit
- * is through.
- */
-#define MIN_AGE_AT_COMMIT (10 * USECS_PER_SEC)
-
 /* So many pages in a step of purge(): a transaction of a few milliseconds. */
 #define PAGES_PER_STEP 16
 
@@ -65,11 +58,26 @@ static int	pages_owed = 0;
 /* The page this session looks at next; each begins somewhere else. */
 static BlockNumber next_page = InvalidBlockNumber;
 
+/* What a sweep of a page is after. */
+typedef struct Sweep
+{
+	TimestampTz ended_before;
+	List	   *candidates;
+} Sweep;
+
+/* A row that a sweep thinks is no longer needed. */
+typedef struct Candidate
+{
+	text	   *key;
+	int64		session_fence;	/* of a lock of scope "session", which may be
+								 * held; 0 for others */
+} Candidate;
+
 static void purge_page(LockTable *table, BlockNumber page,
 					   TransactionId horizon, int max_rows,
 					   TimestampTz ended_before);
-static bool purge_row(LockTable *table, const PurgeCandidate *candidate,
-					  TransactionId horizon);
+static void sweep_row(const LockRow *row, bool pending, bool settled,
+					  void *sweep);
 
 void
 purge_owe_one(void)
@@ -101,7 +109,7 @@ purge_at_pre_commit(void)
 		return;
 	}
 
-	if (!lock_table_open_if_usable(&table, RowExclusiveLock))
+	if (lock_table_try_open(&table, RowExclusiveLock) != LOCK_TABLE_OPEN)
 	{
 		/* This transaction has dropped or altered it. */
 		pages_owed = 0;
@@ -123,7 +131,8 @@ purge_at_pre_commit(void)
 		if (next_page >= pages)
 			next_page = 0;
 		purge_page(&table, next_page++, horizon, ROWS_PER_PAGE_AT_COMMIT,
-				   GetCurrentTimestamp() - MIN_AGE_AT_COMMIT);
+				   GetCurrentTimestamp() -
+				   setting_purge_after * INT64CONST(1000));
 	}
 	PopActiveSnapshot();
 	lock_table_close(&table, true);
@@ -156,55 +165,80 @@ purge_step(BlockNumber page)
 	return page < pages ? page : InvalidBlockNumber;
 }
 
+PurgeResult
+purge_row(LockTable *table, text *stored_key, TransactionId horizon)
+{
+	LockKey		key;
+	LockRow		row;
+	PurgeResult result = PURGE_NOT_NOW;
+	bool		locked;
+
+	key_from_stored(&key, stored_key);
+	if (!queue_lock_pass_quietly(&key))
+		return PURGE_NOT_NOW;	/* who waits for it, takes it */
+	locked = key_lock_try_quietly(&key, ExclusiveLock);
+	queue_lock_passed(&key);
+	if (!locked)
+		return PURGE_NOT_NOW;
+
+	if (!lock_table_find(table, &key, &row))
+		result = PURGE_NOTHING;
+	else if (row.token == NULL)
+	{
+		if (lock_table_found_settled(table, horizon) &&
+			lock_table_delete_found(table))
+			result = PURGE_DELETED;
+	}
+	else
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		if (holder_is_live(&row, now))
+			result = PURGE_NOTHING;
+		else if (lease_row_purge(table, &row, now))
+			result = PURGE_FREED;
+	}
+	if (result == PURGE_NOTHING || result == PURGE_NOT_NOW)
+		key_lock_let_go(&key, ExclusiveLock);
+	return result;
+}
+
 static void
 purge_page(LockTable *table, BlockNumber page, TransactionId horizon,
 		   int max_rows, TimestampTz ended_before)
 {
-	List	   *candidates = lock_table_sweep_page(table, page, horizon,
-												   ended_before);
+	Sweep		sweep = {ended_before, NIL};
 	ListCell   *cell;
 	int			rows = 0;
 
-	foreach(cell, candidates)
+	lock_table_visit_page(table, page, horizon, sweep_row, &sweep);
+	foreach(cell, sweep.candidates)
 	{
+		Candidate  *candidate = lfirst(cell);
+		PurgeResult result;
+
 		if (rows >= max_rows)
 			break;
-		if (purge_row(table, lfirst(cell), horizon))
+		if (candidate->session_fence != 0 &&
+			session_lock_is_held(candidate->session_fence))
+			continue;
+		result = purge_row(table, candidate->key, horizon);
+		if (result == PURGE_FREED || result == PURGE_DELETED)
 			rows++;
 	}
 }
 
-/*
- * Free or delete a row, if it can be had and is still as the sweep saw it.
- */
-static bool
-purge_row(LockTable *table, const PurgeCandidate *candidate,
-		  TransactionId horizon)
+static void
+sweep_row(const LockRow *row, bool pending, bool settled, void *arg)
 {
-	LockKey		key;
-	LockRow		row;
-	TimestampTz now;
-	bool		done = false;
+	Sweep	   *sweep = arg;
+	Candidate  *candidate;
+	bool		of_session = row->token != NULL && row->scope == SCOPE_SESSION;
 
-	if (candidate->session_fence != 0 &&
-		session_lock_is_held(candidate->session_fence))
-		return false;
-	key_from_stored(&key, candidate->key);
-	if (!key_lock_try_quietly(&key, ExclusiveLock))
-		return false;
-
-	if (lock_table_find(table, &key, &row) &&
-		lock_table_found_settled(table, horizon))
-	{
-		now = GetCurrentTimestamp();
-		if (row.token == NULL)
-			done = lock_table_delete_found(table);
-		else if (!holder_is_live(&row, now))
-		{
-			done = lease_row_purge(table, &row, now);
-		}
-	}
-	if (!done)
-		key_lock_let_go(&key, ExclusiveLock);
-	return done;
+	if (!settled || (!of_session && row->expires_at > sweep->ended_before))
+		return;
+	candidate = palloc(sizeof(Candidate));
+	candidate->key = lock_table_copy_text(row->key);
+	candidate->session_fence = of_session ? row->fence : 0;
+	sweep->candidates = lappend(sweep->candidates, candidate);
 }

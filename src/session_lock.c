@@ -30,6 +30,7 @@
 
 #include "compat.h"
 #include "key.h"
+#include "schedule.h"
 #include "session_lock.h"
 
 #define NUM_TAGS 2
@@ -54,6 +55,7 @@ session_lock_take(int64 fence)
 
 	if (session_lock_is_own(fence))
 		return;
+	schedule_watch_session();
 	note(fence, true);
 	for (int i = 0; i < NUM_TAGS; i++)
 	{

@@ -3,7 +3,8 @@
  * settings.c
  *	  The settings of distlock.
  *
- * All of them can be changed while the server runs.
+ * All of them but distlock.max_databases, which is the size of shared memory,
+ * can be changed while the server runs.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,12 +16,34 @@
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/guc.h"
+#include "utils/varlena.h"
 
+#include "distlock.h"
 #include "settings.h"
 
 bool		setting_durable = true;
+int			setting_events = 0;
+int			setting_expiry_warning = 0;
+int			setting_max_databases = 16;
+int			setting_naptime = 60;
+int			setting_purge_after = 10000;
+bool		setting_track = true;
+bool		setting_worker = true;
 
 static int	max_keys = -1;
+static char *events;
+
+/* By EventKind. */
+static const char *const event_names[] = {
+	[EVENT_GRANTED] = "granted",
+	[EVENT_EXTENDED] = "extended",
+	[EVENT_RELEASED] = "released",
+	[EVENT_EXPIRED] = "expired",
+	[EVENT_FORCED] = "forced",
+};
+
+static bool check_events(char **new_value, void **extra, GucSource source);
+static void assign_events(const char *new_value, void *extra);
 
 /*
  * Define the settings; called once when the library is loaded.
@@ -46,6 +69,71 @@ settings_define(void)
 							0,
 							NULL, NULL, NULL);
 
+	DefineCustomStringVariable("distlock.events",
+							   "Sets which events are announced by NOTIFY.",
+							   "A list of expired, forced, granted, released, extended; empty for none.",
+							   &events,
+							   "expired, forced",
+							   PGC_SUSET,
+							   GUC_LIST_INPUT,
+							   check_events, assign_events, NULL);
+
+	DefineCustomIntVariable("distlock.expiry_warning",
+							"Sets how long before the end of a lease its expiry is announced as \"expiring\".",
+							"0 means not at all.  It needs the worker.",
+							&setting_expiry_warning,
+							0, 0, INT_MAX,
+							PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("distlock.naptime",
+							"Sets how often the launcher looks for databases that have the extension.",
+							"Most are found at once; this is for those nobody has used yet.",
+							&setting_naptime,
+							60, 1, INT_MAX / 1000,
+							PGC_SIGHUP,
+							GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("distlock.purge_after",
+							"Sets how long the row of a free lock is kept for its key to come again.",
+							NULL,
+							&setting_purge_after,
+							10000, 0, INT_MAX,
+							PGC_SIGHUP,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("distlock.track",
+							 "Counts what happens to locks, for the statistics.",
+							 NULL,
+							 &setting_track,
+							 true,
+							 PGC_SUSET,
+							 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("distlock.worker",
+							 "Keeps a worker in each database that has the extension.",
+							 "It needs distlock in shared_preload_libraries.",
+							 &setting_worker,
+							 true,
+							 PGC_SIGHUP,
+							 0,
+							 NULL, NULL, NULL);
+
+	/* The server would not start a session that defines it later. */
+	if (process_shared_preload_libraries_in_progress)
+		DefineCustomIntVariable("distlock.max_databases",
+								"Sets how many databases can have statistics and a worker.",
+								"Each takes about 3 kB of shared memory.",
+								&setting_max_databases,
+								16, 1, 1024,
+								PGC_POSTMASTER,
+								0,
+								NULL, NULL, NULL);
+
 	MarkGUCPrefixReserved("distlock");
 }
 
@@ -65,4 +153,51 @@ settings_max_keys(void)
 
 	entries = (int64) max_locks_per_xact * (MaxBackends + max_prepared_xacts);
 	return (int) Min(entries / 4, INT_MAX);
+}
+
+static bool
+check_events(char **new_value, void **extra, GucSource source)
+{
+	char	   *list = pstrdup(*new_value);
+	List	   *names;
+	ListCell   *cell;
+	int		   *wanted;
+	int			bits = 0;
+
+	if (!SplitIdentifierString(list, ',', &names))
+	{
+		GUC_check_errdetail("List syntax is invalid.");
+		return false;
+	}
+	foreach(cell, names)
+	{
+		int			i = 0;
+
+		while (i < lengthof(event_names) &&
+			   pg_strcasecmp(event_names[i], lfirst(cell)) != 0)
+			i++;
+		if (i == lengthof(event_names))
+		{
+			GUC_check_errdetail("There is no event \"%s\".",
+								(char *) lfirst(cell));
+			GUC_check_errhint("Events are expired, forced, granted, released and extended.");
+			return false;
+		}
+		bits |= 1 << i;
+	}
+	list_free(names);
+	pfree(list);
+
+	wanted = compat_guc_alloc(sizeof(int));
+	if (wanted == NULL)
+		return false;
+	*wanted = bits;
+	*extra = wanted;
+	return true;
+}
+
+static void
+assign_events(const char *new_value, void *extra)
+{
+	setting_events = *(int *) extra;
 }

@@ -1,0 +1,88 @@
+/*-------------------------------------------------------------------------
+ *
+ * events.c
+ *	  Announcing what happens to locks, by NOTIFY on channel "distlock".
+ *
+ * PostgreSQL delivers a notification if and when the transaction commits, to
+ * sessions that listen in the same database.  What it costs is that commits of
+ * transactions that notify happen one after the other; therefore only losses
+ * are announced by default.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/async.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+
+#include "events.h"
+#include "settings.h"
+#include "stats.h"
+
+#define CHANNEL "distlock"
+
+/*
+ * The queue of notifications is the whole server's, and a transaction that finds
+ * it full fails: leave the rest of it to others.
+ */
+#define QUEUE_LIMIT 0.75
+
+static const char *const names[] = {
+	[EVENT_GRANTED] = "granted",
+	[EVENT_EXTENDED] = "extended",
+	[EVENT_RELEASED] = "released",
+	[EVENT_EXPIRED] = "expired",
+	[EVENT_FORCED] = "forced",
+	[EVENT_EXPIRING] = "expiring",
+};
+
+bool
+event_is_wanted(EventKind kind)
+{
+	return kind == EVENT_EXPIRING ? setting_expiry_warning > 0 :
+		(setting_events & (1 << kind)) != 0;
+}
+
+/*
+ * 768 bytes of key and owner are at most 4,608 in JSON: a control character
+ * takes six.
+ */
+char *
+event_payload(EventKind kind, const LockRow *row, TimestampTz at)
+{
+	StringInfoData payload;
+	char		time[MAXDATELEN + 1];
+	int			utc = 0;
+
+	initStringInfo(&payload);
+	appendStringInfo(&payload, "{\"version\":1,\"event\":\"%s\",\"key\":",
+					 names[kind]);
+	escape_json(&payload, text_to_cstring(row->key));
+	appendStringInfo(&payload, ",\"fence\":" INT64_FORMAT ",\"owner\":",
+					 row->fence);
+	if (row->owner != NULL)
+		escape_json(&payload, text_to_cstring(row->owner));
+	else
+		appendStringInfoString(&payload, "null");
+	JsonEncodeDateTime(time, TimestampTzGetDatum(at), TIMESTAMPTZOID, &utc);
+	appendStringInfo(&payload, ",\"at\":\"%s\"}", time);
+	return payload.data;
+}
+
+void
+event_send(const char *payload)
+{
+	bool		lost;
+
+	lost = DatumGetFloat8(DirectFunctionCall1(pg_notification_queue_usage,
+											  (Datum) 0)) > QUEUE_LIMIT;
+	if (!lost)
+		Async_Notify(CHANNEL, payload);
+	stats_event(lost);
+}

@@ -1,0 +1,29 @@
+/*-------------------------------------------------------------------------
+ *
+ * events.h
+ *	  Announcing what happens to locks, by NOTIFY on channel "distlock".
+ *
+ * The payload is a JSON object with the members version (1), event, key, fence,
+ * owner (null when there is none) and at (ISO 8601, UTC); never a token.  Other
+ * members may come in later versions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DISTLOCK_EVENTS_H
+#define DISTLOCK_EVENTS_H
+
+#include "distlock.h"
+
+/* Is this event to be announced, by the setting distlock.events? */
+extern bool event_is_wanted(EventKind kind);
+
+/* Its payload, palloc'd: at most 5,000 bytes. */
+extern char *event_payload(EventKind kind, const LockRow *row, TimestampTz at);
+
+/*
+ * Announce it when this transaction commits.  It is dropped (and counted) when
+ * the server's queue of notifications is nearly full: no lock fails for that.
+ */
+extern void event_send(const char *payload);
+
+#endif							/* DISTLOCK_EVENTS_H */

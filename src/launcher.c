@@ -1,0 +1,698 @@
+/*-------------------------------------------------------------------------
+ *
+ * launcher.c
+ *	  Who keeps the workers.  See README.worker.md.
+ *
+ * A launcher is connected to no database; what it knows of databases is in
+ * pg_database, and what it knows of extensions is what workers tell that it has
+ * started there.  Each state of a database has a function that says what comes
+ * next; nothing else changes the state.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procsignal.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "launcher.h"
+#include "settings.h"
+#include "shared.h"
+#include "worker.h"
+
+/* The postmaster starts a launcher again after so many seconds. */
+#define RESTART_S 1
+
+#define RETRY_WANTED (200 * USECS_PER_SEC / 1000)
+#define RETRY_NO_PLACE (5 * USECS_PER_SEC)
+#define SHORTEST_PAUSE USECS_PER_SEC
+#define LONGEST_PAUSE (60 * USECS_PER_SEC)
+
+/* A worker that has run so long is not taken to fail all the time. */
+#define LONG_ENOUGH (60 * USECS_PER_SEC)
+
+/* It takes milliseconds to start. */
+#define LONGEST_START (10 * USECS_PER_SEC)
+
+/* A database that was left half dropped; a connection would fail. */
+#define CONNECTION_LIMIT_INVALID (-2)
+
+typedef enum DatabaseState
+{
+	DATABASE_UNKNOWN,			/* to be looked at, by starting a worker */
+	DATABASE_STARTING,			/* a worker has been registered */
+	DATABASE_RUNNING,			/* it has one */
+	DATABASE_ABSENT,			/* it has no extension */
+	DATABASE_RESTING,			/* to be tried again at next_at */
+	DATABASE_STOPPED			/* stop_worker() */
+} DatabaseState;
+
+typedef struct Database
+{
+	Oid			oid;
+	char		name[NAMEDATALEN];
+	DatabaseState state;
+	TimestampTz since;			/* when the state began */
+	TimestampTz next_at;		/* of RESTING */
+	int64		pause;			/* after the last failure */
+	BackgroundWorkerHandle *handle; /* NULL: started by another launcher */
+	bool		seen;			/* in the last look at pg_database */
+} Database;
+
+/* Of the database that a keeper is for; InvalidOid: all databases. */
+static Oid	only_database;
+
+static SharedState *shared;
+static List *databases = NIL;	/* Database *, in TopMemoryContext */
+static TimestampTz look_at = 0; /* when to look at pg_database again */
+
+/* What has been reported and has not changed since. */
+static bool no_place_reported = false;
+static bool no_slot_reported = false;
+
+static void register_launcher(Oid database, bool dynamic,
+							  BackgroundWorkerHandle **handle, bool *registered);
+static void enter(void);
+static void at_exit(int code, Datum arg);
+static void reload(void);
+static void take_questions(void);
+static void look_at_databases(void);
+static void see_database(Form_pg_database form);
+static void forget_databases(void);
+static void free_unknown_slots(void);
+static Database *find_database(Oid oid);
+static bool is_anybody_starting(void);
+static void advance(Database *database);
+static void begin_to_start(Database *database);
+static void watch_start(Database *database);
+static void watch_run(Database *database);
+static void worker_ended(Database *database, WorkerEnd end);
+static void change(Database *database, DatabaseState state);
+static void rest(Database *database, int64 microseconds);
+static void report_no_place(void);
+static void report_no_slot(void);
+static void sleep_until_needed(void);
+
+void
+launcher_register(void)
+{
+	register_launcher(InvalidOid, false, NULL, NULL);
+}
+
+bool
+launcher_register_keeper(Oid database)
+{
+	BackgroundWorkerHandle *handle;
+	bool		registered;
+
+	register_launcher(database, true, &handle, &registered);
+	return registered;
+}
+
+static void
+register_launcher(Oid database, bool dynamic, BackgroundWorkerHandle **handle,
+				  bool *registered)
+{
+	BackgroundWorker worker = {0};
+
+	strlcpy(worker.bgw_name, "distlock launcher", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "distlock launcher", BGW_MAXLEN);
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
+		BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = RESTART_S;
+	strlcpy(worker.bgw_library_name, "distlock",
+			sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "distlock_launcher_main",
+			sizeof(worker.bgw_function_name));
+	worker.bgw_main_arg = ObjectIdGetDatum(database);
+	if (dynamic)
+		*registered = RegisterDynamicBackgroundWorker(&worker, handle);
+	else
+		RegisterBackgroundWorker(&worker);
+}
+
+void
+distlock_launcher_main(Datum database)
+{
+	ListCell   *cell;
+
+	only_database = DatumGetObjectId(database);
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGINT, SIG_IGN);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	worker_fix_settings();
+	enter();
+
+	for (;;)
+	{
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		reload();
+		take_questions();
+		if (look_at <= GetCurrentTimestamp())
+			look_at_databases();
+		foreach(cell, databases)
+			advance(lfirst(cell));
+		sleep_until_needed();
+	}
+}
+
+static void
+enter(void)
+{
+	DatabaseSlot *slot = NULL;
+	bool		other;
+
+	StartTransactionCommand();
+	shared = shared_state();
+	CommitTransactionCommand();
+	if (shared == NULL)
+		proc_exit(0);
+
+	shared_lock();
+	if (OidIsValid(only_database))
+	{
+		slot = shared_find_slot(only_database);
+		if (slot == NULL)
+			slot = shared_make_slot(only_database);
+		other = slot == NULL || slot->keeper_pid != 0;
+		if (!other)
+		{
+			slot->keeper_pid = MyProcPid;
+			slot->keeper_proc = compat_my_proc();
+		}
+	}
+	else
+	{
+		other = shared->launcher_pid != 0;
+		if (!other)
+		{
+			shared->launcher_pid = MyProcPid;
+			shared->launcher_proc = compat_my_proc();
+		}
+	}
+	shared_unlock();
+	if (other)
+		proc_exit(0);
+	before_shmem_exit(at_exit, (Datum) 0);
+	pgstat_report_activity(STATE_IDLE, "");
+	ereport(LOG, (errmsg("distlock launcher started")));
+}
+
+static void
+at_exit(int code, Datum arg)
+{
+	DatabaseSlot *slot;
+
+	shared_lock();
+	if (OidIsValid(only_database))
+	{
+		slot = shared_find_slot(only_database);
+		if (slot != NULL && slot->keeper_pid == MyProcPid)
+			slot->keeper_pid = 0;
+	}
+	else if (shared->launcher_pid == MyProcPid)
+		shared->launcher_pid = 0;
+	shared_unlock();
+}
+
+static void
+reload(void)
+{
+	ListCell   *cell;
+
+	if (!ConfigReloadPending)
+		return;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+
+	/* distlock.worker may be on again. */
+	foreach(cell, databases)
+	{
+		Database   *database = lfirst(cell);
+
+		if (database->state == DATABASE_RESTING)
+			change(database, DATABASE_UNKNOWN);
+	}
+	look_at = 0;
+}
+
+/*
+ * Sessions ask for their database: it has the extension now, or its worker is
+ * wanted again.  The question is answered by starting a worker, and stands till
+ * then: the one that runs or starts now may be about to find no extension.
+ */
+static void
+take_questions(void)
+{
+	for (int i = 0; i < shared->num_slots; i++)
+	{
+		DatabaseSlot *slot = &shared->slots[i];
+		Database   *database = NULL;
+		Oid			oid = InvalidOid;
+
+		shared_lock();
+		if (OidIsValid(slot->database) && slot->asked &&
+			(!OidIsValid(only_database) || slot->database == only_database))
+		{
+			oid = slot->database;
+			database = find_database(oid);
+			if (database == NULL)
+				slot->asked = false;
+		}
+		shared_unlock();
+		if (!OidIsValid(oid))
+			continue;
+
+		if (database == NULL)
+			look_at = 0;
+		else if (database->state == DATABASE_ABSENT ||
+				 database->state == DATABASE_STOPPED ||
+				 database->state == DATABASE_RESTING)
+			change(database, DATABASE_UNKNOWN);
+	}
+}
+
+static void
+look_at_databases(void)
+{
+	Relation	relation;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	ListCell   *cell;
+
+	foreach(cell, databases)
+		((Database *) lfirst(cell))->seen = false;
+
+	StartTransactionCommand();
+	relation = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(relation, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+		see_database((Form_pg_database) GETSTRUCT(tuple));
+	table_endscan(scan);
+	table_close(relation, AccessShareLock);
+	CommitTransactionCommand();
+
+	forget_databases();
+	free_unknown_slots();
+	look_at = GetCurrentTimestamp() + setting_naptime * USECS_PER_SEC;
+}
+
+static void
+see_database(Form_pg_database form)
+{
+	Database   *database;
+
+	if (form->datistemplate || !form->datallowconn ||
+		form->datconnlimit == CONNECTION_LIMIT_INVALID ||
+		(OidIsValid(only_database) && form->oid != only_database))
+		return;
+
+	database = find_database(form->oid);
+	if (database == NULL)
+	{
+		MemoryContext saved = MemoryContextSwitchTo(TopMemoryContext);
+
+		database = palloc0(sizeof(Database));
+		database->oid = form->oid;
+		databases = lappend(databases, database);
+		MemoryContextSwitchTo(saved);
+		change(database, DATABASE_UNKNOWN);
+	}
+	strlcpy(database->name, NameStr(form->datname), NAMEDATALEN);
+	database->seen = true;
+}
+
+/*
+ * Those that were not seen are gone, or not for us any more.
+ */
+static void
+forget_databases(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, databases)
+	{
+		Database   *database = lfirst(cell);
+
+		if (database->seen)
+			continue;
+		if (database->handle != NULL)
+			pfree(database->handle);
+		pfree(database);
+		databases = foreach_delete_current(databases, cell);
+	}
+	if (OidIsValid(only_database) && databases == NIL)
+		proc_exit(0);
+}
+
+/*
+ * Of databases that are not there any more.  Who asks just now has connected to
+ * a database that we have not seen yet.
+ */
+static void
+free_unknown_slots(void)
+{
+	if (OidIsValid(only_database))
+		return;
+	for (int i = 0; i < shared->num_slots; i++)
+	{
+		DatabaseSlot *slot = &shared->slots[i];
+		Oid			oid = slot->database;
+
+		if (!OidIsValid(oid) || find_database(oid) != NULL)
+			continue;
+		shared_lock();
+		if (slot->database == oid && !slot->asked && slot->worker_pid == 0)
+			shared_free_slot(slot);
+		shared_unlock();
+	}
+}
+
+static Database *
+find_database(Oid oid)
+{
+	ListCell   *cell;
+
+	foreach(cell, databases)
+	{
+		Database   *database = lfirst(cell);
+
+		if (database->oid == oid)
+			return database;
+	}
+	return NULL;
+}
+
+static bool
+is_anybody_starting(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, databases)
+	{
+		if (((Database *) lfirst(cell))->state == DATABASE_STARTING)
+			return true;
+	}
+	return false;
+}
+
+static void
+advance(Database *database)
+{
+	if (database->state == DATABASE_RESTING &&
+		database->next_at <= GetCurrentTimestamp())
+		change(database, DATABASE_UNKNOWN);
+
+	switch (database->state)
+	{
+		case DATABASE_UNKNOWN:
+			begin_to_start(database);
+			break;
+		case DATABASE_STARTING:
+			watch_start(database);
+			break;
+		case DATABASE_RUNNING:
+			watch_run(database);
+			break;
+		case DATABASE_STOPPED:
+			if (OidIsValid(only_database))
+				proc_exit(0);
+			break;
+		case DATABASE_ABSENT:
+		case DATABASE_RESTING:
+			break;
+	}
+}
+
+/*
+ * From UNKNOWN, one at a time.
+ */
+static void
+begin_to_start(Database *database)
+{
+	DatabaseSlot *slot;
+	bool		running = false;
+	bool		stopped = false;
+
+	if (!OidIsValid(only_database) && !setting_worker)
+	{
+		rest(database, LONGEST_PAUSE);
+		return;
+	}
+	if (is_anybody_starting())
+		return;
+	if (worker_database_is_wanted(database->oid))
+	{
+		rest(database, RETRY_WANTED);
+		return;
+	}
+
+	shared_lock();
+	slot = shared_find_slot(database->oid);
+	if (slot == NULL)
+		slot = shared_make_slot(database->oid);
+	if (slot != NULL)
+	{
+		running = slot->worker_pid != 0;
+		slot->asked = false;
+		stopped = slot->stopped;
+		if (!running && !stopped)
+			slot->state = WORKER_STARTING;
+	}
+	shared_unlock();
+
+	if (slot == NULL)
+	{
+		report_no_slot();
+		rest(database, RETRY_NO_PLACE);
+		return;
+	}
+	no_slot_reported = false;
+	if (stopped)
+		change(database, DATABASE_STOPPED);
+	else if (running)
+		change(database, DATABASE_RUNNING);
+	else
+	{
+		MemoryContext saved = MemoryContextSwitchTo(TopMemoryContext);
+		bool		registered = worker_register(database->oid, database->name,
+												 &database->handle);
+
+		MemoryContextSwitchTo(saved);
+		if (registered)
+		{
+			no_place_reported = false;
+			change(database, DATABASE_STARTING);
+		}
+		else
+		{
+			database->handle = NULL;
+			report_no_place();
+			worker_ended(database, END_NO_PLACE);
+		}
+	}
+}
+
+/*
+ * From STARTING.
+ */
+static void
+watch_start(Database *database)
+{
+	DatabaseSlot *slot;
+	WorkerState state = WORKER_ENDED;
+	WorkerEnd	end = END_FAILED;
+	pid_t		pid;
+
+	shared_lock();
+	slot = shared_find_slot(database->oid);
+	if (slot != NULL)
+	{
+		state = slot->state;
+		end = slot->end;
+	}
+	shared_unlock();
+
+	if (state == WORKER_RUNNING)
+		change(database, DATABASE_RUNNING);
+	else if (state == WORKER_ENDED)
+		worker_ended(database, end);
+	else if (database->handle != NULL ?
+			 GetBackgroundWorkerPid(database->handle, &pid) == BGWH_STOPPED :
+			 GetCurrentTimestamp() > database->since + LONGEST_START)
+	{
+		/* It may have got so far as to end by itself, between the two looks. */
+		shared_lock();
+		if (slot->database == database->oid && slot->state == WORKER_ENDED)
+			end = slot->end;
+		else
+			end = END_FAILED;
+		shared_unlock();
+		worker_ended(database, end);
+	}
+}
+
+/*
+ * From RUNNING.
+ */
+static void
+watch_run(Database *database)
+{
+	DatabaseSlot *slot;
+	WorkerEnd	end = END_FAILED;
+	bool		ended;
+
+	shared_lock();
+	slot = shared_find_slot(database->oid);
+	ended = slot == NULL || slot->worker_pid == 0;
+	if (slot != NULL)
+		end = slot->end;
+	shared_unlock();
+	if (ended)
+		worker_ended(database, end);
+}
+
+static void
+worker_ended(Database *database, WorkerEnd end)
+{
+	DatabaseSlot *slot;
+	bool		asked = false;
+	TimestampTz ran = database->state == DATABASE_RUNNING ?
+	GetCurrentTimestamp() - database->since : 0;
+
+	if (database->handle != NULL)
+		pfree(database->handle);
+	database->handle = NULL;
+
+	shared_lock();
+	slot = shared_find_slot(database->oid);
+	if (slot != NULL)
+	{
+		slot->state = WORKER_ENDED;
+		slot->end = end;
+		asked = slot->asked;
+		if (end == END_NO_EXTENSION && !asked)
+		{
+			if (slot->keeper_pid == MyProcPid)
+				slot->keeper_pid = 0;
+			shared_free_slot(slot);
+		}
+	}
+	shared_unlock();
+
+	switch (end)
+	{
+		case END_NO_EXTENSION:
+			change(database, asked ? DATABASE_UNKNOWN : DATABASE_ABSENT);
+			if (OidIsValid(only_database) && !asked)
+				proc_exit(0);
+			break;
+		case END_ASKED:
+			change(database, DATABASE_STOPPED);
+			break;
+		case END_MADE_WAY:
+			rest(database, RETRY_WANTED);
+			look_at = 0;
+			break;
+		case END_SWITCHED_OFF:
+			rest(database, LONGEST_PAUSE);
+			break;
+		case END_NO_PLACE:
+			rest(database, RETRY_NO_PLACE);
+			break;
+		case END_FAILED:
+			if (ran >= LONG_ENOUGH || database->pause == 0)
+				database->pause = SHORTEST_PAUSE;
+			else
+				database->pause = Min(2 * database->pause, LONGEST_PAUSE);
+			rest(database, database->pause);
+			/* It may have been dropped under the worker. */
+			look_at = 0;
+			break;
+	}
+}
+
+static void
+change(Database *database, DatabaseState state)
+{
+	database->state = state;
+	database->since = GetCurrentTimestamp();
+}
+
+static void
+rest(Database *database, int64 microseconds)
+{
+	change(database, DATABASE_RESTING);
+	database->next_at = database->since + microseconds;
+}
+
+static void
+report_no_place(void)
+{
+	if (!no_place_reported)
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("distlock cannot start a worker: too many background worker processes"),
+				 errdetail("Locks are not concerned; expired ones are not announced in databases without a worker."),
+				 errhint("Increase max_worker_processes: distlock needs one for each database that has the extension, and one more.")));
+	no_place_reported = true;
+}
+
+static void
+report_no_slot(void)
+{
+	if (!no_slot_reported)
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("distlock cannot start a worker: more than %d databases have the extension",
+						shared->num_slots),
+				 errdetail("Locks are not concerned; the others have no statistics and no worker."),
+				 errhint("Increase distlock.max_databases.")));
+	no_slot_reported = true;
+}
+
+static void
+sleep_until_needed(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz until = look_at;
+	ListCell   *cell;
+
+	foreach(cell, databases)
+	{
+		Database   *database = lfirst(cell);
+
+		if (database->state == DATABASE_RESTING)
+			until = Min(until, database->next_at);
+		else if (database->state == DATABASE_UNKNOWN &&
+				 !is_anybody_starting())
+			until = now;
+		else if (database->state == DATABASE_STARTING)
+			until = Min(until, now + USECS_PER_SEC);
+	}
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 TimestampDifferenceMilliseconds(now, until),
+					 compat_wait_event_launcher());
+}

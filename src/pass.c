@@ -1,0 +1,420 @@
+/*-------------------------------------------------------------------------
+ *
+ * pass.c
+ *	  What a worker does: end what has lapsed, announce it, purge.
+ *
+ * A pass goes over the pages that the schedule says are due.  On each it ends
+ * leases that have lapsed, and locks whose session is gone, by making their rows
+ * free; the notification is part of the same transaction, so that it comes once,
+ * and not before the row says so.  Free rows that have not been used again for
+ * a while are deleted when every snapshot sees them free (purge.c).
+ *
+ * Rows are judged twice: when the page is read, without the key lock, and again
+ * with it, by the newest version and the clock read then.  What cannot be had
+ * at once (others have the key locked, or wait for it and will take it over) is
+ * looked at again a moment later.
+ *
+ * What a step holds while it runs: the key locks of the rows it has changed, at
+ * most so many; these keep a lock that has just lapsed from being granted to
+ * others for the length of a step, which is therefore limited in time as well.
+ * Its commit does not wait for the disk: if it is lost in a crash, the row has
+ * lapsed still.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "portability/instr_time.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "events.h"
+#include "holder.h"
+#include "pass.h"
+#include "purge.h"
+#include "schedule.h"
+#include "settings.h"
+
+/* A step ends after the page on which it has come to either. */
+#define ROWS_PER_STEP 100
+#define STEP_TIME_US 2000
+
+/* When what could not be had is tried again. */
+#define RETRY_LAPSED (50 * USECS_PER_SEC / 1000)
+#define RETRY_PURGE (10 * USECS_PER_SEC)
+#define RETRY_BUSY (100 * USECS_PER_SEC / 1000)
+#define RETRY_UNFIT (5 * USECS_PER_SEC)
+#define RETRY_FAILED (60 * USECS_PER_SEC)
+
+/* Look at everything that often, whatever the schedule says: a safety net. */
+#define FULL_ROUND (10 * SECS_PER_MINUTE * USECS_PER_SEC)
+
+typedef enum CandidateKind
+{
+	CANDIDATE_LAPSED,
+	CANDIDATE_SESSION,			/* which may have ended */
+	CANDIDATE_FREE,
+	CANDIDATE_WARNING
+} CandidateKind;
+
+typedef struct Candidate
+{
+	CandidateKind kind;
+	LockRow		row;			/* key and, for a warning, owner are copies */
+} Candidate;
+
+/* A look at a group of pages. */
+typedef struct Look
+{
+	int			group;
+	TimestampTz now;
+	TimestampTz looked_at;		/* the time before */
+	TimestampTz due;			/* what is found out: when to look again */
+	bool		has_sessions;
+	bool		warning_pending;	/* a warning is due on what may roll back */
+	List	   *candidates;
+} Look;
+
+static DatabaseSlot *slot;
+static MemoryContext step_context;	/* what is found out outlasts the
+									 * transaction */
+static bool in_pass = false;
+static bool collected = false;
+static Oid	storage = InvalidOid;	/* the table's file that was looked at */
+static TimestampTz full_round_at;
+static TimestampTz pass_began;
+static int64 pass_time;			/* microseconds spent in the steps */
+
+/* Where a step is; failing_group is the one it works on. */
+static int	next_group = 0;
+static int	failing_group = -1;
+
+static StepResult work(LockTable *table, instr_time began, List **looks);
+static StepResult give_up(StepResult result, int64 retry);
+static Look *look_at_group(LockTable *table, int group,
+						   TransactionId horizon);
+static void look_at_row(const LockRow *row, bool pending, bool settled,
+						void *arg);
+static void look_at_lease(Look *look, const LockRow *row, bool pending);
+static void add_candidate(Look *look, CandidateKind kind, const LockRow *row);
+static int	treat(LockTable *table, Look *look, Candidate *candidate,
+				  TransactionId horizon);
+static bool session_is_over(Look *look, const LockRow *row);
+static int64 microseconds_since(instr_time began);
+
+void
+pass_begin(DatabaseSlot *of)
+{
+	slot = of;
+	step_context = AllocSetContextCreate(TopMemoryContext, "distlock step",
+										 ALLOCSET_DEFAULT_SIZES);
+	full_round_at = GetCurrentTimestamp() + FULL_ROUND;
+	schedule_begin(of);
+}
+
+StepResult
+pass_step(void)
+{
+	LockTable	table;
+	List	   *looks = NIL;
+	ListCell   *cell;
+	MemoryContext caller = CurrentMemoryContext;
+	instr_time	began;
+	int64		time;
+	StepResult	result;
+	LockTableState state;
+
+	INSTR_TIME_SET_CURRENT(began);
+	if (!in_pass)
+	{
+		pass_began = GetCurrentTimestamp();
+		if (pass_began >= full_round_at)
+		{
+			schedule_all();
+			full_round_at = pass_began + FULL_ROUND;
+		}
+		schedule_begin_pass(pass_began);
+		in_pass = true;
+		collected = false;
+		pass_time = 0;
+		next_group = 0;
+	}
+
+	MemoryContextReset(step_context);
+	StartTransactionCommand();
+	state = lock_table_try_open(&table, RowExclusiveLock);
+	if (state != LOCK_TABLE_OPEN)
+	{
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(caller);
+		if (state == LOCK_TABLE_MISSING)
+			return give_up(STEP_NO_EXTENSION, RETRY_BUSY);
+		if (state == LOCK_TABLE_UNFIT)
+			return give_up(STEP_TABLE_UNFIT, RETRY_UNFIT);
+		return give_up(STEP_TABLE_BUSY, RETRY_BUSY);
+	}
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(step_context);
+	result = work(&table, began, &looks);
+	failing_group = -1;
+	PopActiveSnapshot();
+	lock_table_close(&table, true);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+
+	/* Now that it is committed, the schedule may rely on it. */
+	foreach(cell, looks)
+	{
+		Look	   *look = lfirst(cell);
+
+		schedule_set(look->group,
+					 look->warning_pending ? look->looked_at : look->now,
+					 look->due, look->has_sessions);
+	}
+
+	time = microseconds_since(began);
+	pass_time += time;
+	slot->longest_step = Max(slot->longest_step, time);
+	if (result == STEP_DONE)
+	{
+		schedule_end_pass();
+		in_pass = false;
+		slot->passes++;
+		slot->last_pass_at = pass_began;
+		slot->last_pass_time = pass_time;
+	}
+	return result;
+}
+
+void
+pass_failed(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (failing_group >= 0)
+		schedule_set(failing_group, schedule_looked_at(failing_group),
+					 now + RETRY_FAILED, true);
+	failing_group = -1;
+	(void) give_up(STEP_DONE, 0);
+}
+
+/*
+ * Nothing can be done now.  What the schedule has been asked for stays so, since
+ * it is asked again at that time.
+ */
+static StepResult
+give_up(StepResult result, int64 retry)
+{
+	in_pass = false;
+	schedule_retry_at(GetCurrentTimestamp() + retry);
+	return result;
+}
+
+/*
+ * Look at pages that are due until there are no more, or the step is long
+ * enough.
+ */
+static StepResult
+work(LockTable *table, instr_time began, List **looks)
+{
+	TransactionId horizon = lock_table_horizon(table);
+	int			rows = 0;
+
+	if (!collected)
+	{
+		if (lock_table_storage(table) != storage)
+			schedule_all();
+		storage = lock_table_storage(table);
+		schedule_collect(lock_table_pages(table));
+		collected = true;
+	}
+
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		Look	   *look;
+		ListCell   *cell;
+
+		next_group = schedule_next_due(next_group, now);
+		if (next_group < 0)
+			return STEP_DONE;
+
+		failing_group = next_group;
+		look = look_at_group(table, next_group, horizon);
+		foreach(cell, look->candidates)
+			rows += treat(table, look, lfirst(cell), horizon);
+		*looks = lappend(*looks, look);
+		next_group++;
+		if (rows >= ROWS_PER_STEP || microseconds_since(began) >= STEP_TIME_US)
+			return STEP_MORE;
+	}
+}
+
+static Look *
+look_at_group(LockTable *table, int group, TransactionId horizon)
+{
+	Look	   *look = palloc(sizeof(Look));
+	BlockNumber page;
+	BlockNumber end;
+
+	look->group = group;
+	look->now = GetCurrentTimestamp();
+	look->looked_at = schedule_looked_at(group);
+	look->due = DT_NOEND;
+	look->has_sessions = look->warning_pending = false;
+	look->candidates = NIL;
+
+	schedule_group_pages(group, &page, &end);
+	end = Min(end, lock_table_pages(table));
+	for (; page < end; page++)
+		lock_table_visit_page(table, page, horizon, look_at_row, look);
+	return look;
+}
+
+/*
+ * See lock_table_visit_page().
+ */
+static void
+look_at_row(const LockRow *row, bool pending, bool settled, void *arg)
+{
+	Look	   *look = arg;
+	TimestampTz due;
+
+	if (row->token != NULL && row->scope == SCOPE_SESSION)
+	{
+		look->has_sessions = true;
+		if (pending)
+			look->due = Min(look->due, look->now + RETRY_LAPSED);
+		else
+			add_candidate(look, CANDIDATE_SESSION, row);
+	}
+	else if (row->token != NULL)
+		look_at_lease(look, row, pending);
+	else
+	{
+		due = schedule_row_due(row);
+		if (due > look->now)
+			look->due = Min(look->due, due);
+		else if (settled && !pending)
+			add_candidate(look, CANDIDATE_FREE, row);
+		else
+			look->due = Min(look->due, look->now + RETRY_PURGE);
+	}
+}
+
+static void
+look_at_lease(Look *look, const LockRow *row, bool pending)
+{
+	TimestampTz due;
+
+	if (row->expires_at <= look->now)
+	{
+		if (pending)
+			look->due = Min(look->due, look->now + RETRY_LAPSED);
+		else
+			add_candidate(look, CANDIDATE_LAPSED, row);
+		return;
+	}
+
+	/* The time of its warning, unless that has come, or its end. */
+	due = schedule_row_due(row);
+	if (due <= look->now)
+	{
+		if (pending)
+		{
+			look->warning_pending = true;
+			due = look->now + RETRY_LAPSED;
+		}
+		else
+		{
+			/* At the last look, was it time already? */
+			if (due > look->looked_at)
+				add_candidate(look, CANDIDATE_WARNING, row);
+			due = row->expires_at;
+		}
+	}
+	look->due = Min(look->due, due);
+}
+
+static void
+add_candidate(Look *look, CandidateKind kind, const LockRow *row)
+{
+	Candidate  *candidate = palloc(sizeof(Candidate));
+
+	candidate->kind = kind;
+	candidate->row = *row;
+	candidate->row.key = lock_table_copy_text(row->key);
+	candidate->row.owner = lock_table_copy_text(row->owner);
+	/* Not NULL says that it is held; nobody needs to know more. */
+	candidate->row.token = row->token != NULL ? candidate->row.key : NULL;
+	candidate->row.data = NULL;
+	look->candidates = lappend(look->candidates, candidate);
+}
+
+/*
+ * Do what is to be done to a row; returns the number of rows changed.
+ */
+static int
+treat(LockTable *table, Look *look, Candidate *candidate,
+	  TransactionId horizon)
+{
+	LockRow    *row = &candidate->row;
+	int64		retry;
+
+	if (candidate->kind == CANDIDATE_WARNING)
+	{
+		if (event_is_wanted(EVENT_EXPIRING))
+			event_send(event_payload(EVENT_EXPIRING, row, row->expires_at));
+		return 1;
+	}
+	if (candidate->kind == CANDIDATE_SESSION && !session_is_over(look, row))
+		return 0;
+
+	retry = candidate->kind == CANDIDATE_FREE ? RETRY_PURGE : RETRY_LAPSED;
+	switch (purge_row(table, row->key, horizon))
+	{
+		case PURGE_FREED:
+			slot->expired++;
+			retry = setting_purge_after * INT64CONST(1000) + USECS_PER_SEC;
+			look->due = Min(look->due, look->now + retry);
+			return 1;
+		case PURGE_DELETED:
+			slot->purged++;
+			/* Come again to make free space of it. */
+			look->due = Min(look->due, look->now + RETRY_PURGE);
+			return 1;
+		case PURGE_NOT_NOW:
+			look->due = Min(look->due, look->now + retry);
+			return 0;
+		case PURGE_NOTHING:
+			/* It has changed since the page was read, and is noted as such. */
+			return 0;
+	}
+	return 0;
+}
+
+static bool
+session_is_over(Look *look, const LockRow *row)
+{
+	TimestampTz end = holder_end(row);
+
+	if (end <= look->now)
+		return true;
+	look->due = Min(look->due, end);
+	return false;
+}
+
+static int64
+microseconds_since(instr_time began)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, began);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
