@@ -12,6 +12,7 @@
 
 #include "access/xact.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -68,8 +69,8 @@ _PG_init(void)
 }
 
 /*
- * Sees extensions come and go, by whatever command; what is done about it waits
- * for the commit.
+ * Sees extensions go, and databases come, by whatever command; what is done about
+ * it waits for the commit.
  */
 static void
 at_object_access(ObjectAccessType access, Oid class, Oid object, int sub_id,
@@ -77,8 +78,11 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int sub_id,
 {
 	if (previous_object_access_hook)
 		previous_object_access_hook(access, class, object, sub_id, arg);
-	if (access == OAT_DROP && class == ExtensionRelationId)
+	if (class == ExtensionRelationId && access == OAT_DROP)
 		worker_extension_dropped();
+	else if (class == DatabaseRelationId &&
+			 (access == OAT_POST_CREATE || access == OAT_POST_ALTER))
+		worker_database_changed();
 }
 
 /*

@@ -12,12 +12,7 @@
  */
 #include "postgres.h"
 
-#include "access/heapam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "pgstat.h"
@@ -33,6 +28,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "databases.h"
 #include "launcher.h"
 #include "settings.h"
 #include "shared.h"
@@ -52,36 +48,10 @@
 /* It takes milliseconds to start. */
 #define LONGEST_START (10 * USECS_PER_SEC)
 
-/* A database that was left half dropped; a connection would fail. */
-#define CONNECTION_LIMIT_INVALID (-2)
-
-typedef enum DatabaseState
-{
-	DATABASE_UNKNOWN,			/* to be looked at, by starting a worker */
-	DATABASE_STARTING,			/* a worker has been registered */
-	DATABASE_RUNNING,			/* it has one */
-	DATABASE_ABSENT,			/* it has no extension */
-	DATABASE_RESTING,			/* to be tried again at next_at */
-	DATABASE_STOPPED			/* stop_worker() */
-} DatabaseState;
-
-typedef struct Database
-{
-	Oid			oid;
-	char		name[NAMEDATALEN];
-	DatabaseState state;
-	TimestampTz since;			/* when the state began */
-	TimestampTz next_at;		/* of RESTING */
-	int64		pause;			/* after the last failure */
-	BackgroundWorkerHandle *handle; /* NULL: started by another launcher */
-	bool		seen;			/* in the last look at pg_database */
-} Database;
-
 /* Of the database that a keeper is for; InvalidOid: all databases. */
 static Oid	only_database;
 
 static SharedState *shared;
-static List *databases = NIL;	/* Database *, in TopMemoryContext */
 static TimestampTz look_at = 0; /* when to look at pg_database again */
 
 /* What has been reported and has not changed since. */
@@ -95,18 +65,13 @@ static void at_exit(int code, Datum arg);
 static void reload(void);
 static void take_questions(void);
 static void look_at_databases(void);
-static void see_database(Form_pg_database form);
-static void forget_databases(void);
 static void free_unknown_slots(void);
-static Database *find_database(Oid oid);
 static bool is_anybody_starting(void);
 static void advance(Database *database);
 static void begin_to_start(Database *database);
 static void watch_start(Database *database);
 static void watch_run(Database *database);
 static void worker_ended(Database *database, WorkerEnd end);
-static void change(Database *database, DatabaseState state);
-static void rest(Database *database, int64 microseconds);
 static void report_no_place(void);
 static void report_no_slot(void);
 static void sleep_until_needed(void);
@@ -172,7 +137,7 @@ distlock_launcher_main(Datum database)
 		take_questions();
 		if (look_at <= GetCurrentTimestamp())
 			look_at_databases();
-		foreach(cell, databases)
+		foreach(cell, databases_all())
 			advance(lfirst(cell));
 		sleep_until_needed();
 	}
@@ -248,12 +213,12 @@ reload(void)
 	ProcessConfigFile(PGC_SIGHUP);
 
 	/* distlock.worker may be on again. */
-	foreach(cell, databases)
+	foreach(cell, databases_all())
 	{
 		Database   *database = lfirst(cell);
 
 		if (database->state == DATABASE_RESTING)
-			change(database, DATABASE_UNKNOWN);
+			database_change(database, DATABASE_UNKNOWN);
 	}
 	look_at = 0;
 }
@@ -266,6 +231,12 @@ reload(void)
 static void
 take_questions(void)
 {
+	shared_lock();
+	if (shared->look)
+		look_at = 0;
+	shared->look = false;
+	shared_unlock();
+
 	for (int i = 0; i < shared->num_slots; i++)
 	{
 		DatabaseSlot *slot = &shared->slots[i];
@@ -277,7 +248,7 @@ take_questions(void)
 			(!OidIsValid(only_database) || slot->database == only_database))
 		{
 			oid = slot->database;
-			database = find_database(oid);
+			database = databases_find(oid);
 			if (database == NULL)
 				slot->asked = false;
 		}
@@ -290,81 +261,18 @@ take_questions(void)
 		else if (database->state == DATABASE_ABSENT ||
 				 database->state == DATABASE_STOPPED ||
 				 database->state == DATABASE_RESTING)
-			change(database, DATABASE_UNKNOWN);
+			database_change(database, DATABASE_UNKNOWN);
 	}
 }
 
 static void
 look_at_databases(void)
 {
-	Relation	relation;
-	TableScanDesc scan;
-	HeapTuple	tuple;
-	ListCell   *cell;
-
-	foreach(cell, databases)
-		((Database *) lfirst(cell))->seen = false;
-
-	StartTransactionCommand();
-	relation = table_open(DatabaseRelationId, AccessShareLock);
-	scan = table_beginscan_catalog(relation, 0, NULL);
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-		see_database((Form_pg_database) GETSTRUCT(tuple));
-	table_endscan(scan);
-	table_close(relation, AccessShareLock);
-	CommitTransactionCommand();
-
-	forget_databases();
+	databases_look(only_database);
+	if (OidIsValid(only_database) && databases_all() == NIL)
+		proc_exit(0);
 	free_unknown_slots();
 	look_at = GetCurrentTimestamp() + setting_naptime * USECS_PER_SEC;
-}
-
-static void
-see_database(Form_pg_database form)
-{
-	Database   *database;
-
-	if (form->datistemplate || !form->datallowconn ||
-		form->datconnlimit == CONNECTION_LIMIT_INVALID ||
-		(OidIsValid(only_database) && form->oid != only_database))
-		return;
-
-	database = find_database(form->oid);
-	if (database == NULL)
-	{
-		MemoryContext saved = MemoryContextSwitchTo(TopMemoryContext);
-
-		database = palloc0(sizeof(Database));
-		database->oid = form->oid;
-		databases = lappend(databases, database);
-		MemoryContextSwitchTo(saved);
-		change(database, DATABASE_UNKNOWN);
-	}
-	strlcpy(database->name, NameStr(form->datname), NAMEDATALEN);
-	database->seen = true;
-}
-
-/*
- * Those that were not seen are gone, or not for us any more.
- */
-static void
-forget_databases(void)
-{
-	ListCell   *cell;
-
-	foreach(cell, databases)
-	{
-		Database   *database = lfirst(cell);
-
-		if (database->seen)
-			continue;
-		if (database->handle != NULL)
-			pfree(database->handle);
-		pfree(database);
-		databases = foreach_delete_current(databases, cell);
-	}
-	if (OidIsValid(only_database) && databases == NIL)
-		proc_exit(0);
 }
 
 /*
@@ -381,7 +289,7 @@ free_unknown_slots(void)
 		DatabaseSlot *slot = &shared->slots[i];
 		Oid			oid = slot->database;
 
-		if (!OidIsValid(oid) || find_database(oid) != NULL)
+		if (!OidIsValid(oid) || databases_find(oid) != NULL)
 			continue;
 		shared_lock();
 		if (slot->database == oid && !slot->asked && slot->worker_pid == 0)
@@ -390,27 +298,12 @@ free_unknown_slots(void)
 	}
 }
 
-static Database *
-find_database(Oid oid)
-{
-	ListCell   *cell;
-
-	foreach(cell, databases)
-	{
-		Database   *database = lfirst(cell);
-
-		if (database->oid == oid)
-			return database;
-	}
-	return NULL;
-}
-
 static bool
 is_anybody_starting(void)
 {
 	ListCell   *cell;
 
-	foreach(cell, databases)
+	foreach(cell, databases_all())
 	{
 		if (((Database *) lfirst(cell))->state == DATABASE_STARTING)
 			return true;
@@ -423,7 +316,7 @@ advance(Database *database)
 {
 	if (database->state == DATABASE_RESTING &&
 		database->next_at <= GetCurrentTimestamp())
-		change(database, DATABASE_UNKNOWN);
+		database_change(database, DATABASE_UNKNOWN);
 
 	switch (database->state)
 	{
@@ -458,14 +351,14 @@ begin_to_start(Database *database)
 
 	if (!OidIsValid(only_database) && !setting_worker)
 	{
-		rest(database, LONGEST_PAUSE);
+		database_rest(database, LONGEST_PAUSE);
 		return;
 	}
 	if (is_anybody_starting())
 		return;
 	if (worker_database_is_wanted(database->oid))
 	{
-		rest(database, RETRY_WANTED);
+		database_rest(database, RETRY_WANTED);
 		return;
 	}
 
@@ -486,14 +379,14 @@ begin_to_start(Database *database)
 	if (slot == NULL)
 	{
 		report_no_slot();
-		rest(database, RETRY_NO_PLACE);
+		database_rest(database, RETRY_NO_PLACE);
 		return;
 	}
 	no_slot_reported = false;
 	if (stopped)
-		change(database, DATABASE_STOPPED);
+		database_change(database, DATABASE_STOPPED);
 	else if (running)
-		change(database, DATABASE_RUNNING);
+		database_change(database, DATABASE_RUNNING);
 	else
 	{
 		MemoryContext saved = MemoryContextSwitchTo(TopMemoryContext);
@@ -504,7 +397,7 @@ begin_to_start(Database *database)
 		if (registered)
 		{
 			no_place_reported = false;
-			change(database, DATABASE_STARTING);
+			database_change(database, DATABASE_STARTING);
 		}
 		else
 		{
@@ -536,7 +429,7 @@ watch_start(Database *database)
 	shared_unlock();
 
 	if (state == WORKER_RUNNING)
-		change(database, DATABASE_RUNNING);
+		database_change(database, DATABASE_RUNNING);
 	else if (state == WORKER_ENDED)
 		worker_ended(database, end);
 	else if (database->handle != NULL ?
@@ -605,47 +498,33 @@ worker_ended(Database *database, WorkerEnd end)
 	switch (end)
 	{
 		case END_NO_EXTENSION:
-			change(database, asked ? DATABASE_UNKNOWN : DATABASE_ABSENT);
+			database_change(database, asked ? DATABASE_UNKNOWN : DATABASE_ABSENT);
 			if (OidIsValid(only_database) && !asked)
 				proc_exit(0);
 			break;
 		case END_ASKED:
-			change(database, DATABASE_STOPPED);
+			database_change(database, DATABASE_STOPPED);
 			break;
 		case END_MADE_WAY:
-			rest(database, RETRY_WANTED);
+			database_rest(database, RETRY_WANTED);
 			look_at = 0;
 			break;
 		case END_SWITCHED_OFF:
-			rest(database, LONGEST_PAUSE);
+			database_rest(database, LONGEST_PAUSE);
 			break;
 		case END_NO_PLACE:
-			rest(database, RETRY_NO_PLACE);
+			database_rest(database, RETRY_NO_PLACE);
 			break;
 		case END_FAILED:
 			if (ran >= LONG_ENOUGH || database->pause == 0)
 				database->pause = SHORTEST_PAUSE;
 			else
 				database->pause = Min(2 * database->pause, LONGEST_PAUSE);
-			rest(database, database->pause);
+			database_rest(database, database->pause);
 			/* It may have been dropped under the worker. */
 			look_at = 0;
 			break;
 	}
-}
-
-static void
-change(Database *database, DatabaseState state)
-{
-	database->state = state;
-	database->since = GetCurrentTimestamp();
-}
-
-static void
-rest(Database *database, int64 microseconds)
-{
-	change(database, DATABASE_RESTING);
-	database->next_at = database->since + microseconds;
 }
 
 static void
@@ -680,7 +559,7 @@ sleep_until_needed(void)
 	TimestampTz until = look_at;
 	ListCell   *cell;
 
-	foreach(cell, databases)
+	foreach(cell, databases_all())
 	{
 		Database   *database = lfirst(cell);
 

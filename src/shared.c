@@ -268,6 +268,20 @@ shared_ask_launcher(void)
 	shared_wake(launcher);
 }
 
+void
+shared_ask_launcher_to_look(void)
+{
+	int			launcher;
+
+	if (state == NULL)
+		return;
+	shared_lock();
+	state->look = true;
+	launcher = state->launcher_pid != 0 ? state->launcher_proc : -1;
+	shared_unlock();
+	shared_wake(launcher);
+}
+
 static void
 at_shmem_request(void)
 {
@@ -353,6 +367,7 @@ initialize(void *memory)
 	SpinLockInit(&new_state->mutex);
 	new_state->launcher_pid = 0;
 	new_state->launcher_proc = -1;
+	new_state->look = false;
 	new_state->num_slots = slots_to_make;
 	for (int i = 0; i < slots_to_make; i++)
 	{

@@ -131,6 +131,7 @@ typedef struct SharedState
 	slock_t		mutex;
 	int			launcher_pid;	/* of the whole server; 0: none */
 	int			launcher_proc;
+	bool		look;			/* launcher: there are other databases now */
 	int			num_slots;
 	DatabaseSlot slots[FLEXIBLE_ARRAY_MEMBER];
 } SharedState;
@@ -176,5 +177,8 @@ extern void shared_check_extension(void);
 
 /* Ask the launcher to look at this database; not before shared_state(). */
 extern void shared_ask_launcher(void);
+
+/* Ask it to look at the list of databases. */
+extern void shared_ask_launcher_to_look(void);
 
 #endif							/* DISTLOCK_SHARED_H */

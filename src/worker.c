@@ -66,6 +66,7 @@ static TimestampTz paused_until = 0;
 /* What this transaction has done. */
 static bool extension_created = false;
 static bool extension_dropped = false;
+static bool database_changed = false;
 
 static void enter(Oid database);
 static void at_exit(int code, Datum arg);
@@ -179,6 +180,13 @@ worker_extension_dropped(void)
 	extension_dropped = true;
 }
 
+void
+worker_database_changed(void)
+{
+	(void) shared_state();
+	database_changed = true;
+}
+
 /*
  * After the commit: nothing here can fail.
  */
@@ -189,13 +197,18 @@ worker_at_commit(void)
 		shared_check_extension();
 	if (extension_created)
 		shared_ask_launcher();
-	extension_dropped = extension_created = false;
+	if (database_changed)
+		shared_ask_launcher_to_look();
+	worker_at_abort();
 }
 
+/*
+ * Or at the end of a commit.
+ */
 void
 worker_at_abort(void)
 {
-	extension_dropped = extension_created = false;
+	extension_dropped = extension_created = database_changed = false;
 }
 
 /*

@@ -20,10 +20,11 @@ extern bool worker_register(Oid database, const char *name,
 
 /*
  * At the events of transactions: tell launchers and workers of extensions that
- * have come or gone.
+ * have come or gone, and of databases that have come.
  */
 extern void worker_extension_created(void);
 extern void worker_extension_dropped(void);
+extern void worker_database_changed(void);
 extern void worker_at_commit(void);
 extern void worker_at_abort(void);
 
