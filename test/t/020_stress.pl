@@ -12,6 +12,8 @@
 #	DISTLOCK_STRESS_SEED		repeat the choices of an earlier run; what
 #								comes of them depends on the timing as well
 #	DISTLOCK_STRESS_FSYNC		1: with fsync, as in real life
+#	DISTLOCK_STRESS_WORKER		0: without the worker, which ends and purges
+#								what has lapsed (1), and without events
 
 use strict;
 use warnings;
@@ -71,6 +73,12 @@ deadlock_timeout = 20ms
 autovacuum_naptime = 1s
 log_statement = none
 });
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'distlock'
+distlock.events = 'expired, forced, granted, released, extended'
+distlock.expiry_warning = 50ms
+distlock.purge_after = 200ms
+}) if $ENV{DISTLOCK_STRESS_WORKER} // 1;
 $node->append_conf('postgresql.conf', 'fsync = on') if $ENV{DISTLOCK_STRESS_FSYNC};
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION distlock');
