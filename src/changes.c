@@ -29,6 +29,7 @@ typedef struct Change
 	uint64		key_hash;
 	int64		held;			/* microseconds, of a lock that has ended */
 	char	   *payload;		/* NULL: not announced */
+	bool		lost;			/* it could not be */
 } Change;
 
 /* In TopTransactionContext. */
@@ -66,6 +67,7 @@ changes_add(EventKind kind, const LockRow *row, TimestampTz at)
 	change->key_hash = key.hash;
 	change->held = at - row->acquired_at;
 	change->payload = announce ? event_payload(kind, row, at) : NULL;
+	change->lost = false;
 	num_changes++;
 	MemoryContextSwitchTo(saved);
 }
@@ -76,7 +78,7 @@ changes_at_pre_commit(void)
 	for (int i = 0; i < num_changes; i++)
 	{
 		if (changes[i].payload != NULL)
-			event_send(changes[i].payload);
+			changes[i].lost = !event_send(changes[i].payload);
 	}
 }
 
@@ -95,15 +97,19 @@ changes_at_subxact_end(bool committed)
 }
 
 /*
- * Of a transaction that is prepared, too: it will commit, as a rule.
+ * A transaction that is prepared counts as committed, as it will be as a rule.
  */
 void
-changes_at_xact_end(bool committed)
+changes_at_xact_end(bool committed, bool announced)
 {
 	if (committed)
 	{
 		for (int i = 0; i < num_changes; i++)
+		{
 			count(&changes[i]);
+			if (announced && changes[i].payload != NULL)
+				stats_event(changes[i].lost);
+		}
 	}
 	changes = NULL;
 	num_changes = allocated = 0;

@@ -22,7 +22,7 @@
 extern void changes_add(EventKind kind, const LockRow *row, TimestampTz at);
 
 extern void changes_at_pre_commit(void);
-extern void changes_at_xact_end(bool committed);
+extern void changes_at_xact_end(bool committed, bool announced);
 extern void changes_at_subxact_end(bool committed);
 
 #endif							/* DISTLOCK_CHANGES_H */

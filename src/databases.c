@@ -79,9 +79,7 @@ see(Form_pg_database form, Oid only)
 {
 	Database   *database;
 
-	if (form->datistemplate || !form->datallowconn ||
-		form->datconnlimit == CONNECTION_LIMIT_INVALID ||
-		(OidIsValid(only) && form->oid != only))
+	if (OidIsValid(only) && form->oid != only)
 		return;
 
 	database = databases_find(form->oid);
@@ -96,6 +94,8 @@ see(Form_pg_database form, Oid only)
 		database_change(database, DATABASE_UNKNOWN);
 	}
 	strlcpy(database->name, NameStr(form->datname), NAMEDATALEN);
+	database->eligible = !form->datistemplate && form->datallowconn &&
+		form->datconnlimit != CONNECTION_LIMIT_INVALID;
 	database->seen = true;
 }
 

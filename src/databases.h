@@ -34,6 +34,7 @@ typedef struct Database
 	TimestampTz next_at;		/* of RESTING */
 	int64		pause;			/* after the last failure */
 	BackgroundWorkerHandle *handle; /* NULL: started by another launcher */
+	bool		eligible;		/* not a template, and one can connect */
 	bool		seen;			/* in the last look at pg_database */
 } Database;
 

@@ -23,7 +23,6 @@
 
 #include "events.h"
 #include "settings.h"
-#include "stats.h"
 
 #define CHANNEL "distlock"
 
@@ -75,14 +74,12 @@ event_payload(EventKind kind, const LockRow *row, TimestampTz at)
 	return payload.data;
 }
 
-void
+bool
 event_send(const char *payload)
 {
-	bool		lost;
-
-	lost = DatumGetFloat8(DirectFunctionCall1(pg_notification_queue_usage,
-											  (Datum) 0)) > QUEUE_LIMIT;
-	if (!lost)
-		Async_Notify(CHANNEL, payload);
-	stats_event(lost);
+	if (DatumGetFloat8(DirectFunctionCall1(pg_notification_queue_usage,
+										   (Datum) 0)) > QUEUE_LIMIT)
+		return false;
+	Async_Notify(CHANNEL, payload);
+	return true;
 }

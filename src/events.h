@@ -21,9 +21,9 @@ extern bool event_is_wanted(EventKind kind);
 extern char *event_payload(EventKind kind, const LockRow *row, TimestampTz at);
 
 /*
- * Announce it when this transaction commits.  It is dropped (and counted) when
- * the server's queue of notifications is nearly full: no lock fails for that.
+ * Announce it when this transaction commits.  False if it is dropped because the
+ * server's queue of notifications is nearly full: no lock fails for that.
  */
-extern void event_send(const char *payload);
+extern bool event_send(const char *payload);
 
 #endif							/* DISTLOCK_EVENTS_H */

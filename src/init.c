@@ -108,14 +108,14 @@ at_xact_event(XactEvent event, void *arg)
 			wake_at_xact_commit();
 			quick_commit_at_commit();
 			key_lock_at_xact_end();
-			changes_at_xact_end(true);
+			changes_at_xact_end(true, true);
 			hold_at_xact_end(true);
 			lease_row_at_xact_end();
 			purge_at_xact_end();
 			worker_at_commit();
 			break;
 		case XACT_EVENT_PREPARE:
-			changes_at_xact_end(true);
+			changes_at_xact_end(true, false);
 			hold_at_xact_end(true);
 			/* FALLTHROUGH */
 		case XACT_EVENT_ABORT:
@@ -123,7 +123,7 @@ at_xact_event(XactEvent event, void *arg)
 			wake_at_xact_end();
 			quick_commit_at_xact_end();
 			key_lock_at_xact_end();
-			changes_at_xact_end(false);
+			changes_at_xact_end(false, false);
 			hold_at_xact_end(false);
 			lease_row_at_xact_end();
 			purge_at_xact_end();

@@ -64,6 +64,7 @@ static void enter(void);
 static void at_exit(int code, Datum arg);
 static void reload(void);
 static void take_questions(void);
+static void end_rests(void);
 static void look_at_databases(void);
 static void free_unknown_slots(void);
 static bool is_anybody_starting(void);
@@ -135,6 +136,7 @@ distlock_launcher_main(Datum database)
 		CHECK_FOR_INTERRUPTS();
 		reload();
 		take_questions();
+		end_rests();
 		if (look_at <= GetCurrentTimestamp())
 			look_at_databases();
 		foreach(cell, databases_all())
@@ -265,6 +267,32 @@ take_questions(void)
 	}
 }
 
+/*
+ * Databases that are to be tried again may have been dropped since: if nobody
+ * has a lock on one any more, the list shows it.
+ */
+static void
+end_rests(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, databases_all())
+	{
+		Database   *database = lfirst(cell);
+
+		if (database->state != DATABASE_RESTING ||
+			database->next_at > GetCurrentTimestamp())
+			continue;
+		if (worker_database_is_wanted(database->oid))
+		{
+			database_rest(database, RETRY_WANTED);
+			continue;
+		}
+		database_change(database, DATABASE_UNKNOWN);
+		look_at = 0;
+	}
+}
+
 static void
 look_at_databases(void)
 {
@@ -314,14 +342,11 @@ is_anybody_starting(void)
 static void
 advance(Database *database)
 {
-	if (database->state == DATABASE_RESTING &&
-		database->next_at <= GetCurrentTimestamp())
-		database_change(database, DATABASE_UNKNOWN);
-
 	switch (database->state)
 	{
 		case DATABASE_UNKNOWN:
-			begin_to_start(database);
+			if (database->eligible)
+				begin_to_start(database);
 			break;
 		case DATABASE_STARTING:
 			watch_start(database);
@@ -565,7 +590,7 @@ sleep_until_needed(void)
 
 		if (database->state == DATABASE_RESTING)
 			until = Min(until, database->next_at);
-		else if (database->state == DATABASE_UNKNOWN &&
+		else if (database->state == DATABASE_UNKNOWN && database->eligible &&
 				 !is_anybody_starting())
 			until = now;
 		else if (database->state == DATABASE_STARTING)

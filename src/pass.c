@@ -38,6 +38,7 @@
 #include "purge.h"
 #include "schedule.h"
 #include "settings.h"
+#include "stats.h"
 
 /* A step ends after the page on which it has come to either. */
 #define ROWS_PER_STEP 100
@@ -369,7 +370,8 @@ treat(LockTable *table, Look *look, Candidate *candidate,
 	if (candidate->kind == CANDIDATE_WARNING)
 	{
 		if (event_is_wanted(EVENT_EXPIRING))
-			event_send(event_payload(EVENT_EXPIRING, row, row->expires_at));
+			stats_event(!event_send(event_payload(EVENT_EXPIRING, row,
+												  row->expires_at)));
 		return 1;
 	}
 	if (candidate->kind == CANDIDATE_SESSION && !session_is_over(look, row))

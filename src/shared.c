@@ -36,6 +36,9 @@
 /* Slots, where shared memory is what the server has left over. */
 #define SLOTS_LEFT_OVER 4
 
+/* When all slots are taken, look that often for one that nobody needs. */
+#define LOOK_FOR_DROPPED (10 * USECS_PER_SEC)
+
 static SharedState *state = NULL;
 static bool preloaded = false;
 static bool attach_failed = false;
@@ -76,7 +79,9 @@ shared_request(void)
 SharedState *
 shared_state(void)
 {
-	if (state == NULL && !attach_failed && IsTransactionState())
+	/* A parallel worker cannot: it may not begin a subtransaction. */
+	if (state == NULL && !attach_failed && IsTransactionState() &&
+		!IsInParallelMode())
 		attach();
 	return state;
 }
@@ -402,6 +407,13 @@ size_for(int num_slots)
 static void
 free_slots_of_dropped(void)
 {
+	static TimestampTz last_time = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	/* It is asked for by each call, as long as there is no slot. */
+	if (now < last_time + LOOK_FOR_DROPPED)
+		return;
+	last_time = now;
 	for (int i = 0; i < state->num_slots; i++)
 	{
 		DatabaseSlot *slot = &state->slots[i];
