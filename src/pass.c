@@ -44,8 +44,15 @@
 #define ROWS_PER_STEP 100
 #define STEP_TIME_US 2000
 
-/* When what could not be had is tried again. */
+/*
+ * When what could not be had is tried again.  A lease can be pinned long past
+ * its end: the longer it is, the longer the next try can wait, by this part of
+ * it.
+ */
 #define RETRY_LAPSED (50 * USECS_PER_SEC / 1000)
+#define RETRY_LAPSED_LONGEST (10 * USECS_PER_SEC)
+#define RETRY_LAPSED_PART 8
+#define RETRY_SESSION USECS_PER_SEC
 #define RETRY_PURGE (10 * USECS_PER_SEC)
 #define RETRY_BUSY (100 * USECS_PER_SEC / 1000)
 #define RETRY_UNFIT (5 * USECS_PER_SEC)
@@ -101,6 +108,7 @@ static Look *look_at_group(LockTable *table, int group,
 static void look_at_row(const LockRow *row, bool pending, bool settled,
 						void *arg);
 static void look_at_lease(Look *look, const LockRow *row, bool pending);
+static TimestampTz retry_lapsed(const Look *look, const LockRow *row);
 static void add_candidate(Look *look, CandidateKind kind, const LockRow *row);
 static int	treat(LockTable *table, Look *look, Candidate *candidate,
 				  TransactionId horizon);
@@ -198,8 +206,7 @@ pass_failed(void)
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (failing_group >= 0)
-		schedule_set(failing_group, schedule_looked_at(failing_group),
-					 now + RETRY_FAILED, true);
+		schedule_set_failed(failing_group, now + RETRY_FAILED);
 	failing_group = -1;
 	(void) give_up(STEP_DONE, 0);
 }
@@ -290,7 +297,7 @@ look_at_row(const LockRow *row, bool pending, bool settled, void *arg)
 	{
 		look->has_sessions = true;
 		if (pending)
-			look->due = Min(look->due, look->now + RETRY_LAPSED);
+			look->due = Min(look->due, look->now + RETRY_SESSION);
 		else
 			add_candidate(look, CANDIDATE_SESSION, row);
 	}
@@ -316,7 +323,7 @@ look_at_lease(Look *look, const LockRow *row, bool pending)
 	if (row->expires_at <= look->now)
 	{
 		if (pending)
-			look->due = Min(look->due, look->now + RETRY_LAPSED);
+			look->due = Min(look->due, retry_lapsed(look, row));
 		else
 			add_candidate(look, CANDIDATE_LAPSED, row);
 		return;
@@ -365,7 +372,6 @@ treat(LockTable *table, Look *look, Candidate *candidate,
 	  TransactionId horizon)
 {
 	LockRow    *row = &candidate->row;
-	int64		retry;
 
 	if (candidate->kind == CANDIDATE_WARNING)
 	{
@@ -377,13 +383,12 @@ treat(LockTable *table, Look *look, Candidate *candidate,
 	if (candidate->kind == CANDIDATE_SESSION && !session_is_over(look, row))
 		return 0;
 
-	retry = candidate->kind == CANDIDATE_FREE ? RETRY_PURGE : RETRY_LAPSED;
 	switch (purge_row(table, row->key, horizon))
 	{
 		case PURGE_FREED:
 			slot->expired++;
-			retry = setting_purge_after * INT64CONST(1000) + USECS_PER_SEC;
-			look->due = Min(look->due, look->now + retry);
+			look->due = Min(look->due, look->now + USECS_PER_SEC +
+							setting_purge_after * INT64CONST(1000));
 			return 1;
 		case PURGE_DELETED:
 			slot->purged++;
@@ -391,13 +396,26 @@ treat(LockTable *table, Look *look, Candidate *candidate,
 			look->due = Min(look->due, look->now + RETRY_PURGE);
 			return 1;
 		case PURGE_NOT_NOW:
-			look->due = Min(look->due, look->now + retry);
+			if (candidate->kind == CANDIDATE_LAPSED)
+				look->due = Min(look->due, retry_lapsed(look, row));
+			else
+				look->due = Min(look->due, look->now +
+								(candidate->kind == CANDIDATE_FREE ?
+								 RETRY_PURGE : RETRY_SESSION));
 			return 0;
 		case PURGE_NOTHING:
 			/* It has changed since the page was read, and is noted as such. */
 			return 0;
 	}
 	return 0;
+}
+
+static TimestampTz
+retry_lapsed(const Look *look, const LockRow *row)
+{
+	int64		past = (look->now - row->expires_at) / RETRY_LAPSED_PART;
+
+	return look->now + Min(Max(past, RETRY_LAPSED), RETRY_LAPSED_LONGEST);
 }
 
 static bool

@@ -43,6 +43,7 @@ typedef struct Group
 	TimestampTz due;
 	TimestampTz looked_at;
 	bool		has_sessions;
+	bool		failed;			/* at the last try to look */
 } Group;
 
 /* The worker's own. */
@@ -224,11 +225,32 @@ schedule_set(int group, TimestampTz looked_at, TimestampTz due,
 	groups[group].looked_at = looked_at;
 	groups[group].due = due;
 	groups[group].has_sessions = group_has_sessions;
+	groups[group].failed = false;
 	if (group_has_sessions && !has_sessions)
 	{
 		has_sessions = true;
 		sessions_due = Min(sessions_due, looked_at + SESSION_ROUND);
 	}
+}
+
+void
+schedule_set_failed(int group, TimestampTz due)
+{
+	if (group >= num_groups)
+		return;
+	groups[group].due = due;
+	groups[group].failed = true;
+}
+
+bool
+schedule_any_failed(void)
+{
+	for (int i = 0; i < num_groups; i++)
+	{
+		if (groups[i].failed)
+			return true;
+	}
+	return false;
 }
 
 void
@@ -286,7 +308,7 @@ resize(BlockNumber pages)
 	{
 		groups[i].due = DT_NOBEGIN;
 		groups[i].looked_at = DT_NOBEGIN;
-		groups[i].has_sessions = false;
+		groups[i].has_sessions = groups[i].failed = false;
 	}
 	num_groups = wanted;
 }
@@ -307,6 +329,7 @@ halve_groups(void)
 		groups[i].due = Min(a->due, b->due);
 		groups[i].looked_at = Min(a->looked_at, b->looked_at);
 		groups[i].has_sessions = a->has_sessions || b->has_sessions;
+		groups[i].failed = a->failed || b->failed;
 	}
 	num_groups = n;
 	pages_shift++;

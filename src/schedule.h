@@ -68,6 +68,10 @@ extern TimestampTz schedule_looked_at(int group);
 extern void schedule_set(int group, TimestampTz looked_at, TimestampTz due,
 						 bool has_sessions);
 
+/* It could not be looked at; is there a group that could not? */
+extern void schedule_set_failed(int group, TimestampTz due);
+extern bool schedule_any_failed(void);
+
 /* End the pass (d); or give it up, to begin anew at that time. */
 extern void schedule_end_pass(void);
 extern void schedule_retry_at(TimestampTz time);

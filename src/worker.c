@@ -423,10 +423,10 @@ note_failure(int code, const char *message)
 static void
 note_success(void)
 {
-	if (!slot->failing)
+	pause_time = 0;
+	if (!slot->failing || schedule_any_failed())
 		return;
 	slot->failing = false;
-	pause_time = 0;
 	ereport(LOG, (errmsg("distlock worker is at work again")));
 }
 
