@@ -54,11 +54,13 @@ changes_add(EventKind kind, const LockRow *row, TimestampTz at)
 	saved = MemoryContextSwitchTo(TopTransactionContext);
 	if (num_changes == allocated)
 	{
-		allocated = Max(8, 2 * allocated);
+		int			size = Max(8, 2 * allocated);
+
 		if (changes == NULL)
-			changes = palloc(allocated * sizeof(Change));
+			changes = palloc(size * sizeof(Change));
 		else
-			changes = repalloc_huge(changes, allocated * sizeof(Change));
+			changes = repalloc_huge(changes, size * sizeof(Change));
+		allocated = size;
 	}
 	key_from_stored(&key, row->key);
 	change = &changes[num_changes];
@@ -75,10 +77,19 @@ changes_add(EventKind kind, const LockRow *row, TimestampTz at)
 void
 changes_at_pre_commit(void)
 {
+	bool		asked = false;
+	bool		has_room = false;
+
 	for (int i = 0; i < num_changes; i++)
 	{
-		if (changes[i].payload != NULL)
-			changes[i].lost = !event_send(changes[i].payload);
+		if (changes[i].payload == NULL)
+			continue;
+		if (!asked)
+			has_room = event_queue_has_room();
+		asked = true;
+		if (has_room)
+			event_send(changes[i].payload);
+		changes[i].lost = !has_room;
 	}
 }
 

@@ -12,15 +12,18 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_database.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
+#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 
+#include "compat.h"
 #include "events.h"
 #include "settings.h"
 
@@ -40,6 +43,8 @@ static const char *const names[] = {
 	[EVENT_FORCED] = "forced",
 	[EVENT_EXPIRING] = "expiring",
 };
+
+static void notify_lock_tag(LOCKTAG *tag);
 
 bool
 event_is_wanted(EventKind kind)
@@ -74,12 +79,42 @@ event_payload(EventKind kind, const LockRow *row, TimestampTz at)
 	return payload.data;
 }
 
+void
+event_lock_take(void)
+{
+	LOCKTAG		tag;
+
+	notify_lock_tag(&tag);
+	(void) LockAcquire(&tag, AccessExclusiveLock, false, false);
+}
+
 bool
+event_lock_is_held(void)
+{
+	LOCKTAG		tag;
+
+	notify_lock_tag(&tag);
+	return compat_lock_held(&tag, AccessExclusiveLock);
+}
+
+/*
+ * PreCommit_Notify() takes it: "database 0".
+ */
+static void
+notify_lock_tag(LOCKTAG *tag)
+{
+	SET_LOCKTAG_OBJECT(*tag, InvalidOid, DatabaseRelationId, InvalidOid, 0);
+}
+
+bool
+event_queue_has_room(void)
+{
+	return DatumGetFloat8(DirectFunctionCall1(pg_notification_queue_usage,
+											  (Datum) 0)) <= QUEUE_LIMIT;
+}
+
+void
 event_send(const char *payload)
 {
-	if (DatumGetFloat8(DirectFunctionCall1(pg_notification_queue_usage,
-										   (Datum) 0)) > QUEUE_LIMIT)
-		return false;
 	Async_Notify(CHANNEL, payload);
-	return true;
 }

@@ -21,9 +21,19 @@ extern bool event_is_wanted(EventKind kind);
 extern char *event_payload(EventKind kind, const LockRow *row, TimestampTz at);
 
 /*
- * Announce it when this transaction commits.  False if it is dropped because the
- * server's queue of notifications is nearly full: no lock fails for that.
+ * The lock that a transaction with events takes when it commits, and keeps for
+ * the rest of that: take it now; is it held?
  */
-extern bool event_send(const char *payload);
+extern void event_lock_take(void);
+extern bool event_lock_is_held(void);
+
+/*
+ * Has the server's queue of notifications room for more?  When it is nearly full
+ * events are dropped: no lock fails for that.
+ */
+extern bool event_queue_has_room(void);
+
+/* Announce it when this transaction commits. */
+extern void event_send(const char *payload);
 
 #endif							/* DISTLOCK_EVENTS_H */

@@ -232,20 +232,20 @@ static void
 touch(LockTable *table, const Hold *hold)
 {
 	LockRow		row;
+	LockRow		former;
+	TimestampTz now;
 
 	if (hold->kind == HOLD_GUARD)
 		key_lock_wait(&hold->key, ShareUpdateExclusiveLock);
 
+	now = GetCurrentTimestamp();
 	if (lock_table_find(table, &hold->key, &row))
 	{
 		if (lock_table_found_is_own(table))
 			return;
+		former = row;
 		if (hold->kind == HOLD_LOCK)
 		{
-			TimestampTz now = GetCurrentTimestamp();
-
-			if (row.token != NULL)
-				changes_add(EVENT_EXPIRED, &row, holder_ended_at(&row, now));
 			/* Who held it before us is gone, and must not come back. */
 			row.fence = Max(row.fence, hold->fence);
 			row.token = row.owner = row.data = NULL;
@@ -253,12 +253,12 @@ touch(LockTable *table, const Hold *hold)
 			row.incarnation = 0;
 			row.scope = SCOPE_TRANSACTION;
 		}
-		(void) lock_table_update_found(table, &row);
+		if (lock_table_update_found(table, &row) &&
+			hold->kind == HOLD_LOCK && former.token != NULL)
+			changes_add(EVENT_EXPIRED, &former, holder_ended_at(&former, now));
 	}
 	else
 	{
-		TimestampTz now = GetCurrentTimestamp();
-
 		row.key = hold->key.value;
 		row.token = row.owner = row.data = NULL;
 		row.fence = hold->fence;

@@ -80,6 +80,8 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int sub_id,
 		previous_object_access_hook(access, class, object, sub_id, arg);
 	if (class == ExtensionRelationId && access == OAT_DROP)
 		worker_extension_dropped();
+	else if (class == DatabaseRelationId && access == OAT_DROP)
+		worker_send_away(object);
 	else if (class == DatabaseRelationId &&
 			 (access == OAT_POST_CREATE || access == OAT_POST_ALTER))
 		worker_database_changed();

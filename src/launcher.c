@@ -46,6 +46,7 @@
 #define LONG_ENOUGH (60 * USECS_PER_SEC)
 
 /* It takes milliseconds to start. */
+#define LONG_START USECS_PER_SEC
 #define LONGEST_START (10 * USECS_PER_SEC)
 
 /* Of the database that a keeper is for; InvalidOid: all databases. */
@@ -69,6 +70,7 @@ static void look_at_databases(void);
 static void free_unknown_slots(void);
 static bool is_anybody_starting(void);
 static void advance(Database *database);
+static void leave_if_not_asked(void);
 static void begin_to_start(Database *database);
 static void watch_start(Database *database);
 static void watch_run(Database *database);
@@ -326,14 +328,21 @@ free_unknown_slots(void)
 	}
 }
 
+/*
+ * Not counting those that somebody keeps from starting, by a lock on a catalog
+ * of their database for example.
+ */
 static bool
 is_anybody_starting(void)
 {
+	TimestampTz long_ago = GetCurrentTimestamp() - LONG_START;
 	ListCell   *cell;
 
 	foreach(cell, databases_all())
 	{
-		if (((Database *) lfirst(cell))->state == DATABASE_STARTING)
+		Database   *database = lfirst(cell);
+
+		if (database->state == DATABASE_STARTING && database->since > long_ago)
 			return true;
 	}
 	return false;
@@ -355,13 +364,36 @@ advance(Database *database)
 			watch_run(database);
 			break;
 		case DATABASE_STOPPED:
-			if (OidIsValid(only_database))
-				proc_exit(0);
+			leave_if_not_asked();
 			break;
 		case DATABASE_ABSENT:
 		case DATABASE_RESTING:
 			break;
 	}
+}
+
+/*
+ * A keeper whose worker is not wanted goes, unless it is just then.
+ */
+static void
+leave_if_not_asked(void)
+{
+	DatabaseSlot *slot;
+	bool		asked = false;
+
+	if (!OidIsValid(only_database))
+		return;
+	shared_lock();
+	slot = shared_find_slot(only_database);
+	if (slot != NULL)
+	{
+		asked = slot->asked;
+		if (!asked && slot->keeper_pid == MyProcPid)
+			slot->keeper_pid = 0;
+	}
+	shared_unlock();
+	if (!asked)
+		proc_exit(0);
 }
 
 /*

@@ -17,6 +17,7 @@
  * What a step holds while it runs: the key locks of the rows it has changed, at
  * most so many; these keep a lock that has just lapsed from being granted to
  * others for the length of a step, which is therefore limited in time as well.
+ * No lock is waited for with these held.
  * Its commit does not wait for the disk: if it is lost in a crash, the row has
  * lapsed still.
  *
@@ -34,6 +35,7 @@
 
 #include "events.h"
 #include "holder.h"
+#include "key.h"
 #include "pass.h"
 #include "purge.h"
 #include "schedule.h"
@@ -57,6 +59,9 @@
 #define RETRY_BUSY (100 * USECS_PER_SEC / 1000)
 #define RETRY_UNFIT (5 * USECS_PER_SEC)
 #define RETRY_FAILED (60 * USECS_PER_SEC)
+
+/* More than this at a time are not given. */
+#define MAX_PENDING_WARNINGS 64
 
 /* Look at everything that often, whatever the schedule says: a safety net. */
 #define FULL_ROUND (10 * SECS_PER_MINUTE * USECS_PER_SEC)
@@ -83,9 +88,19 @@ typedef struct Look
 	TimestampTz looked_at;		/* the time before */
 	TimestampTz due;			/* what is found out: when to look again */
 	bool		has_sessions;
-	bool		warning_pending;	/* a warning is due on what may roll back */
+	bool		has_losses;		/* among the candidates: to be announced */
 	List	   *candidates;
 } Look;
+
+/*
+ * A warning that was due while a transaction was at the row: whether it is to be
+ * given is known when that has ended.
+ */
+typedef struct PendingWarning
+{
+	uint64		key_hash;
+	TimestampTz expires_at;
+} PendingWarning;
 
 static DatabaseSlot *slot;
 static MemoryContext step_context;	/* what is found out outlasts the
@@ -97,17 +112,23 @@ static TimestampTz full_round_at;
 static TimestampTz pass_began;
 static int64 pass_time;			/* microseconds spent in the steps */
 
+static PendingWarning pending_warnings[MAX_PENDING_WARNINGS];
+
 /* Where a step is; failing_group is the one it works on. */
 static int	next_group = 0;
 static int	failing_group = -1;
 
 static StepResult work(LockTable *table, instr_time began, List **looks);
+static bool step_is_long_enough(int rows, instr_time began);
 static StepResult give_up(StepResult result, int64 retry);
 static Look *look_at_group(LockTable *table, int group,
 						   TransactionId horizon);
 static void look_at_row(const LockRow *row, bool pending, bool settled,
 						void *arg);
 static void look_at_lease(Look *look, const LockRow *row, bool pending);
+static void add_pending_warning(const Look *look, const LockRow *row);
+static bool take_pending_warning(const LockRow *row);
+static bool prepare_to_announce(int rows);
 static TimestampTz retry_lapsed(const Look *look, const LockRow *row);
 static void add_candidate(Look *look, CandidateKind kind, const LockRow *row);
 static int	treat(LockTable *table, Look *look, Candidate *candidate,
@@ -123,6 +144,12 @@ pass_begin(DatabaseSlot *of)
 										 ALLOCSET_DEFAULT_SIZES);
 	full_round_at = GetCurrentTimestamp() + FULL_ROUND;
 	schedule_begin(of);
+}
+
+bool
+pass_is_under_way(void)
+{
+	return in_pass;
 }
 
 StepResult
@@ -181,9 +208,7 @@ pass_step(void)
 	{
 		Look	   *look = lfirst(cell);
 
-		schedule_set(look->group,
-					 look->warning_pending ? look->looked_at : look->now,
-					 look->due, look->has_sessions);
+		schedule_set(look->group, look->now, look->due, look->has_sessions);
 	}
 
 	time = microseconds_since(began);
@@ -191,7 +216,7 @@ pass_step(void)
 	slot->longest_step = Max(slot->longest_step, time);
 	if (result == STEP_DONE)
 	{
-		schedule_end_pass();
+		schedule_end_pass(full_round_at);
 		in_pass = false;
 		slot->passes++;
 		slot->last_pass_at = pass_began;
@@ -254,13 +279,50 @@ work(LockTable *table, instr_time began, List **looks)
 
 		failing_group = next_group;
 		look = look_at_group(table, next_group, horizon);
-		foreach(cell, look->candidates)
-			rows += treat(table, look, lfirst(cell), horizon);
-		*looks = lappend(*looks, look);
+		if (look->has_losses && !prepare_to_announce(rows))
+			return STEP_MORE;
 		next_group++;
-		if (rows >= ROWS_PER_STEP || microseconds_since(began) >= STEP_TIME_US)
+		*looks = lappend(*looks, look);
+		foreach(cell, look->candidates)
+		{
+			/* Warnings come first, and are not given twice. */
+			if (((Candidate *) lfirst(cell))->kind != CANDIDATE_WARNING &&
+				step_is_long_enough(rows, began))
+			{
+				look->due = DT_NOBEGIN;
+				next_group--;
+				break;
+			}
+			rows += treat(table, look, lfirst(cell), horizon);
+		}
+		if (step_is_long_enough(rows, began))
 			return STEP_MORE;
 	}
+}
+
+static bool
+step_is_long_enough(int rows, instr_time began)
+{
+	return rows >= ROWS_PER_STEP || microseconds_since(began) >= STEP_TIME_US;
+}
+
+/*
+ * PostgreSQL commits transactions that notify one after the other, by a lock
+ * that the commit would wait for; whoever has it may be waiting for a standby.
+ * So that nobody's key is locked all that time, we wait for it, a second at
+ * most (lock_timeout), before we lock any.  False when this step has done
+ * something already: let it end first.
+ */
+static bool
+prepare_to_announce(int rows)
+{
+	if (event_lock_is_held() ||
+		!(event_is_wanted(EVENT_EXPIRED) || event_is_wanted(EVENT_EXPIRING)))
+		return true;
+	if (rows > 0)
+		return false;
+	event_lock_take();
+	return true;
 }
 
 static Look *
@@ -274,7 +336,7 @@ look_at_group(LockTable *table, int group, TransactionId horizon)
 	look->now = GetCurrentTimestamp();
 	look->looked_at = schedule_looked_at(group);
 	look->due = DT_NOEND;
-	look->has_sessions = look->warning_pending = false;
+	look->has_sessions = look->has_losses = false;
 	look->candidates = NIL;
 
 	schedule_group_pages(group, &page, &end);
@@ -335,13 +397,13 @@ look_at_lease(Look *look, const LockRow *row, bool pending)
 	{
 		if (pending)
 		{
-			look->warning_pending = true;
+			add_pending_warning(look, row);
 			due = look->now + RETRY_LAPSED;
 		}
 		else
 		{
 			/* At the last look, was it time already? */
-			if (due > look->looked_at)
+			if (take_pending_warning(row) || due > look->looked_at)
 				add_candidate(look, CANDIDATE_WARNING, row);
 			due = row->expires_at;
 		}
@@ -361,7 +423,54 @@ add_candidate(Look *look, CandidateKind kind, const LockRow *row)
 	/* Not NULL says that it is held; nobody needs to know more. */
 	candidate->row.token = row->token != NULL ? candidate->row.key : NULL;
 	candidate->row.data = NULL;
-	look->candidates = lappend(look->candidates, candidate);
+	look->candidates = kind == CANDIDATE_WARNING ?
+		lcons(candidate, look->candidates) :
+		lappend(look->candidates, candidate);
+	if (kind != CANDIDATE_FREE)
+		look->has_losses = true;
+}
+
+static void
+add_pending_warning(const Look *look, const LockRow *row)
+{
+	PendingWarning *free_place = NULL;
+	LockKey		key;
+
+	key_from_stored(&key, row->key);
+	for (int i = 0; i < MAX_PENDING_WARNINGS; i++)
+	{
+		PendingWarning *warning = &pending_warnings[i];
+
+		if (warning->key_hash == key.hash &&
+			warning->expires_at == row->expires_at)
+			return;
+		if (warning->expires_at <= look->now)
+			free_place = warning;
+	}
+	if (free_place == NULL)
+		return;
+	free_place->key_hash = key.hash;
+	free_place->expires_at = row->expires_at;
+}
+
+static bool
+take_pending_warning(const LockRow *row)
+{
+	LockKey		key;
+
+	key_from_stored(&key, row->key);
+	for (int i = 0; i < MAX_PENDING_WARNINGS; i++)
+	{
+		PendingWarning *warning = &pending_warnings[i];
+
+		if (warning->key_hash == key.hash &&
+			warning->expires_at == row->expires_at)
+		{
+			warning->expires_at = 0;
+			return true;
+		}
+	}
+	return false;
 }
 
 /*
@@ -375,9 +484,11 @@ treat(LockTable *table, Look *look, Candidate *candidate,
 
 	if (candidate->kind == CANDIDATE_WARNING)
 	{
-		if (event_is_wanted(EVENT_EXPIRING))
-			stats_event(!event_send(event_payload(EVENT_EXPIRING, row,
-												  row->expires_at)));
+		bool		has_room = event_queue_has_room();
+
+		if (has_room)
+			event_send(event_payload(EVENT_EXPIRING, row, row->expires_at));
+		stats_event(!has_room);
 		return 1;
 	}
 	if (candidate->kind == CANDIDATE_SESSION && !session_is_over(look, row))

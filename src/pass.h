@@ -26,6 +26,9 @@ typedef enum StepResult
 /* Begin to work for the slot's database. */
 extern void pass_begin(DatabaseSlot *slot);
 
+/* Is a pass under way?  Its next step is due at once. */
+extern bool pass_is_under_way(void);
+
 /*
  * Do a step.  An error ends the transaction; call pass_failed() then, which
  * leaves the pages alone on which it happened for a while.

@@ -71,7 +71,7 @@ schedule_row_due(const LockRow *row)
 
 	/* A session's end cannot be foretold; see that it is known at least. */
 	if (row->token != NULL && row->scope == SCOPE_SESSION)
-		return row->acquired_at + SESSION_ROUND;
+		return GetCurrentTimestamp() + SESSION_ROUND;
 	if (due >= DT_NOEND - INT64CONST(2) * PG_INT32_MAX * 1000)
 		return DT_NOEND;
 	if (row->token != NULL)
@@ -172,7 +172,11 @@ schedule_begin_pass(TimestampTz now)
 void
 schedule_collect(BlockNumber pages)
 {
+	BlockNumber end;
+
+	/* Groups, which may have pages by now that were not there a moment ago. */
 	resize(pages);
+	end = (BlockNumber) num_groups << pages_shift;
 	for (int i = 0; i < DIRTY_WORDS; i++)
 	{
 		uint32		bits;
@@ -184,7 +188,7 @@ schedule_collect(BlockNumber pages)
 		{
 			if ((bits & ((uint32) 1 << bit)) == 0)
 				continue;
-			for (BlockNumber page = i * 32 + bit; page < pages;
+			for (BlockNumber page = i * 32 + bit; page < end;
 				 page += DIRTY_BITS)
 				mark_page(page);
 		}
@@ -254,10 +258,9 @@ schedule_any_failed(void)
 }
 
 void
-schedule_end_pass(void)
+schedule_end_pass(TimestampTz due)
 {
-	TimestampTz due = sessions_due;
-
+	due = Min(due, sessions_due);
 	for (int i = 0; i < num_groups; i++)
 		due = Min(due, groups[i].due);
 	(void) lower(&slot->wake_at, due);

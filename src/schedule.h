@@ -72,8 +72,8 @@ extern void schedule_set(int group, TimestampTz looked_at, TimestampTz due,
 extern void schedule_set_failed(int group, TimestampTz due);
 extern bool schedule_any_failed(void);
 
-/* End the pass (d); or give it up, to begin anew at that time. */
-extern void schedule_end_pass(void);
+/* End the pass (d), to wake up at that time; or give it up, to begin anew then. */
+extern void schedule_end_pass(TimestampTz due);
 extern void schedule_retry_at(TimestampTz time);
 
 #endif							/* DISTLOCK_SCHEDULE_H */

@@ -21,15 +21,18 @@
 #include "distlock.h"
 #include "settings.h"
 
+#define DEFAULT_MAX_DATABASES 16
+
 bool		setting_durable = true;
 int			setting_events = 0;
 int			setting_expiry_warning = 0;
-int			setting_max_databases = 16;
+int			setting_max_databases = DEFAULT_MAX_DATABASES;
 int			setting_naptime = 60;
 int			setting_purge_after = 10000;
 bool		setting_track = true;
 bool		setting_worker = true;
 
+static int	unused_max_databases = DEFAULT_MAX_DATABASES;
 static int	max_keys = -1;
 static char *events;
 
@@ -123,16 +126,17 @@ settings_define(void)
 							 0,
 							 NULL, NULL, NULL);
 
-	/* The server would not start a session that defines it later. */
-	if (process_shared_preload_libraries_in_progress)
-		DefineCustomIntVariable("distlock.max_databases",
-								"Sets how many databases can have statistics and a worker.",
-								"Each takes about 3 kB of shared memory.",
-								&setting_max_databases,
-								16, 1, 1024,
-								PGC_POSTMASTER,
-								0,
-								NULL, NULL, NULL);
+	/* Loaded later, it has no say, but is not to be complained of either. */
+	DefineCustomIntVariable("distlock.max_databases",
+							"Sets how many databases can have statistics and a worker.",
+							"Each takes about 3 kB of shared memory.  It needs distlock in shared_preload_libraries.",
+							process_shared_preload_libraries_in_progress ?
+							&setting_max_databases : &unused_max_databases,
+							DEFAULT_MAX_DATABASES, 1, 1024,
+							process_shared_preload_libraries_in_progress ?
+							PGC_POSTMASTER : PGC_SIGHUP,
+							0,
+							NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("distlock");
 }

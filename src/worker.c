@@ -23,6 +23,7 @@
 #include "storage/latch.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "storage/procsignal.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -45,10 +46,14 @@
 #define LOOK_AROUND_MS 250
 
 /*
- * Where distlock is not preloaded, the end of the extension is not told either;
- * it takes a transaction to see it.
+ * Where distlock is not preloaded, the end of the extension is not told either,
+ * and where it is, not by COMMIT PREPARED; it takes a transaction to see it.
  */
 #define LOOK_FOR_EXTENSION (5 * USECS_PER_SEC)
+#define LOOK_FOR_EXTENSION_PRELOADED (60 * USECS_PER_SEC)
+
+/* How long a session that drops a database waits for the worker to leave. */
+#define SEND_AWAY_MS 1000
 
 /* After an error: so long, then twice as long, and so on. */
 #define SHORTEST_PAUSE USECS_PER_SEC
@@ -74,6 +79,7 @@ pg_noreturn static void leave(WorkerEnd why);
 static void look_around(void);
 static void look_for_extension(void);
 static bool extension_is_there(void);
+static bool is_time_to_work(void);
 static void work(void);
 static void handle_error(void);
 static void note_failure(int code, const char *message);
@@ -106,7 +112,8 @@ void
 distlock_worker_main(Datum database)
 {
 	pqsignal(SIGTERM, die);
-	pqsignal(SIGINT, SIG_IGN);
+	/* This is how lock_timeout comes, too. */
+	pqsignal(SIGINT, StatementCancelHandler);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database),
@@ -117,9 +124,11 @@ distlock_worker_main(Datum database)
 	for (;;)
 	{
 		ResetLatch(MyLatch);
+		/* There is nothing to cancel between two steps. */
+		QueryCancelPending = false;
 		CHECK_FOR_INTERRUPTS();
 		look_around();
-		if (Max(schedule_wake_at(), paused_until) <= GetCurrentTimestamp())
+		if (is_time_to_work())
 			work();
 		else
 			rest();
@@ -136,6 +145,7 @@ worker_fix_settings(void)
 	static const char *const settings[][2] = {
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
+		{"exit_on_error", "off"},
 		{"lock_timeout", "1s"}, /* of the lock that NOTIFY takes */
 		{"search_path", "pg_catalog"},
 		{"statement_timeout", "0"},
@@ -185,6 +195,40 @@ worker_database_changed(void)
 {
 	(void) shared_state();
 	database_changed = true;
+}
+
+/*
+ * The worker would find out by itself, but a bit late for DROP DATABASE WITH
+ * (FORCE), which wants the right to terminate whoever is there.
+ */
+void
+worker_send_away(Oid database)
+{
+	int			pid = 0;
+
+	if (shared_state() == NULL)
+		return;
+	for (int i = 0; i < SEND_AWAY_MS; i++)
+	{
+		DatabaseSlot *found;
+		int			proc = -1;
+
+		shared_lock();
+		found = shared_find_slot(database);
+		if (found != NULL && found->worker_pid != 0)
+		{
+			pid = found->worker_pid;
+			proc = found->worker_proc;
+		}
+		shared_unlock();
+
+		/* Its slot is the first that it leaves, and not the last. */
+		if (pid == 0 || BackendPidGetProc(pid) == NULL)
+			break;
+		shared_wake(proc);
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(1000);
+	}
 }
 
 /*
@@ -246,6 +290,11 @@ enter(Oid database)
 	before_shmem_exit(at_exit, (Datum) 0);
 	if (!there)
 		leave(END_NO_EXTENSION);
+
+	/* For what it writes itself. */
+	StartTransactionCommand();
+	(void) shared_slot();
+	CommitTransactionCommand();
 
 	slot->failing = false;
 	slot->started_at = GetCurrentTimestamp();
@@ -325,11 +374,14 @@ static void
 look_for_extension(void)
 {
 	static TimestampTz last_look = 0;
+	int64		interval = shared_is_preloaded() ?
+	LOOK_FOR_EXTENSION_PRELOADED : LOOK_FOR_EXTENSION;
 	bool		there;
 
+	if (last_look == 0)
+		last_look = slot->started_at;
 	if (!slot->check_extension &&
-		(shared_is_preloaded() ||
-		 GetCurrentTimestamp() < last_look + LOOK_FOR_EXTENSION))
+		GetCurrentTimestamp() < last_look + interval)
 		return;
 	slot->check_extension = false;
 	StartTransactionCommand();
@@ -347,6 +399,15 @@ static bool
 extension_is_there(void)
 {
 	return OidIsValid(relations_find(REL_LOCK));
+}
+
+static bool
+is_time_to_work(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	return paused_until <= now &&
+		(pass_is_under_way() || schedule_wake_at() <= now);
 }
 
 /*

@@ -28,6 +28,12 @@ extern void worker_database_changed(void);
 extern void worker_at_commit(void);
 extern void worker_at_abort(void);
 
+/*
+ * This transaction is about to drop that database, and has locked it: have its
+ * worker leave, and wait for that a moment.
+ */
+extern void worker_send_away(Oid database);
+
 /* Is this database being dropped, renamed, copied?  Takes no lock. */
 extern bool worker_database_is_wanted(Oid database);
 

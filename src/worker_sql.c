@@ -60,6 +60,7 @@ distlock_start_worker(PG_FUNCTION_ARGS)
 	running = slot->worker_pid != 0 && slot->state == WORKER_RUNNING &&
 		!slot->stopped;
 	slot->stopped = false;
+	slot->asked = slot->asked || !running;
 	if (!running && slot->worker_pid == 0)
 		slot->state = WORKER_NONE;
 	keeper = slot->keeper_pid != 0;
@@ -166,19 +167,19 @@ static void
 wait_for_start(DatabaseSlot *slot)
 {
 	TimestampTz until = GetCurrentTimestamp() + PATIENCE;
-	bool		keeper_seen = shared_is_preloaded();
 
 	for (;;)
 	{
 		WorkerState state;
 		WorkerEnd	end;
 		bool		ours;
+		bool		stopped;
 
 		shared_lock();
 		ours = slot->database == MyDatabaseId;
 		state = slot->state;
 		end = slot->end;
-		keeper_seen = keeper_seen || slot->keeper_pid != 0;
+		stopped = slot->stopped;
 		shared_unlock();
 
 		if (ours && state == WORKER_RUNNING)
@@ -190,6 +191,11 @@ wait_for_start(DatabaseSlot *slot)
 					 errhint("Start it in another transaction than the one that creates the extension.")));
 		if (state == WORKER_ENDED && end == END_NO_PLACE)
 			error_no_place();
+		if (stopped)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the worker of this database has been stopped while it was started"),
+					 errdetail("Another session has called stop_worker().")));
 		if (GetCurrentTimestamp() > until)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
