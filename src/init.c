@@ -114,9 +114,9 @@ at_xact_event(XactEvent event, void *arg)
 			hold_at_xact_end(true);
 			lease_row_at_xact_end();
 			purge_at_xact_end();
-			worker_at_commit();
 			break;
 		case XACT_EVENT_PREPARE:
+			worker_at_prepare();
 			changes_at_xact_end(true, false);
 			hold_at_xact_end(true);
 			/* FALLTHROUGH */
@@ -169,5 +169,6 @@ at_resource_release(ResourceReleasePhase phase, bool committed, bool top_level,
 	{
 		session_lock_at_locks_released();
 		wake_at_locks_released();
+		worker_at_locks_released();
 	}
 }

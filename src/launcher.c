@@ -164,7 +164,7 @@ enter(void)
 	{
 		slot = shared_find_slot(only_database);
 		if (slot == NULL)
-			slot = shared_make_slot(only_database);
+			slot = shared_make_slot(only_database, false);
 		other = slot == NULL || slot->keeper_pid != 0;
 		if (!other)
 		{
@@ -235,11 +235,17 @@ reload(void)
 static void
 take_questions(void)
 {
+	Database   *without_slot;
+
 	shared_lock();
 	if (shared->look)
 		look_at = 0;
 	shared->look = false;
+	without_slot = databases_find(shared->asked_without_slot);
+	shared->asked_without_slot = InvalidOid;
 	shared_unlock();
+	if (without_slot != NULL && without_slot->state == DATABASE_ABSENT)
+		database_change(without_slot, DATABASE_UNKNOWN);
 
 	for (int i = 0; i < shared->num_slots; i++)
 	{
@@ -422,7 +428,7 @@ begin_to_start(Database *database)
 	shared_lock();
 	slot = shared_find_slot(database->oid);
 	if (slot == NULL)
-		slot = shared_make_slot(database->oid);
+		slot = shared_make_slot(database->oid, true);
 	if (slot != NULL)
 	{
 		running = slot->worker_pid != 0;
@@ -433,13 +439,12 @@ begin_to_start(Database *database)
 	}
 	shared_unlock();
 
+	/* The one to look with is in use. */
 	if (slot == NULL)
 	{
-		report_no_slot();
 		database_rest(database, RETRY_NO_PLACE);
 		return;
 	}
-	no_slot_reported = false;
 	if (stopped)
 		database_change(database, DATABASE_STOPPED);
 	else if (running)
@@ -486,7 +491,10 @@ watch_start(Database *database)
 	shared_unlock();
 
 	if (state == WORKER_RUNNING)
+	{
+		no_slot_reported = false;
 		database_change(database, DATABASE_RUNNING);
+	}
 	else if (state == WORKER_ENDED)
 		worker_ended(database, end);
 	else if (database->handle != NULL ?
@@ -540,10 +548,13 @@ worker_ended(Database *database, WorkerEnd end)
 	slot = shared_find_slot(database->oid);
 	if (slot != NULL)
 	{
-		slot->state = WORKER_ENDED;
-		slot->end = end;
+		if (slot->worker_pid == 0)
+		{
+			slot->state = WORKER_ENDED;
+			slot->end = end;
+		}
 		asked = slot->asked;
-		if (end == END_NO_EXTENSION && !asked)
+		if ((end == END_NO_EXTENSION && !asked) || end == END_NO_SLOT)
 		{
 			if (slot->keeper_pid == MyProcPid)
 				slot->keeper_pid = 0;
@@ -572,6 +583,10 @@ worker_ended(Database *database, WorkerEnd end)
 		case END_NO_PLACE:
 			database_rest(database, RETRY_NO_PLACE);
 			break;
+		case END_NO_SLOT:
+			report_no_slot();
+			database_rest(database, LONGEST_PAUSE);
+			break;
 		case END_FAILED:
 			if (ran >= LONG_ENOUGH || database->pause == 0)
 				database->pause = SHORTEST_PAUSE;
@@ -592,7 +607,7 @@ report_no_place(void)
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("distlock cannot start a worker: too many background worker processes"),
 				 errdetail("Locks are not concerned; expired ones are not announced in databases without a worker."),
-				 errhint("Increase max_worker_processes: distlock needs one for each database that has the extension, and one more.")));
+				 errhint("Increase max_worker_processes: distlock needs one for each database that has the extension, and two more.")));
 	no_place_reported = true;
 }
 
@@ -603,7 +618,7 @@ report_no_slot(void)
 		ereport(LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("distlock cannot start a worker: more than %d databases have the extension",
-						shared->num_slots),
+						shared_max_databases()),
 				 errdetail("Locks are not concerned; the others have no statistics and no worker."),
 				 errhint("Increase distlock.max_databases.")));
 	no_slot_reported = true;

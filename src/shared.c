@@ -36,6 +36,9 @@
 /* Slots, where shared memory is what the server has left over. */
 #define SLOTS_LEFT_OVER 4
 
+/* One more, see shared_make_slot(). */
+#define SLOTS_TO_LOOK 1
+
 /* When all slots are taken, look that often for one that nobody needs. */
 #define LOOK_FOR_DROPPED (10 * USECS_PER_SEC)
 
@@ -105,7 +108,7 @@ shared_slot(void)
 		slot = shared_find_slot(MyDatabaseId);
 		if (slot == NULL)
 		{
-			slot = shared_make_slot(MyDatabaseId);
+			slot = shared_make_slot(MyDatabaseId, false);
 			if (slot != NULL)
 			{
 				slot->asked = true;
@@ -133,6 +136,12 @@ shared_slot_if_attached(void)
 	return NULL;
 }
 
+int
+shared_max_databases(void)
+{
+	return state->num_slots - SLOTS_TO_LOOK;
+}
+
 void
 shared_lock(void)
 {
@@ -157,7 +166,7 @@ shared_find_slot(Oid database)
 }
 
 DatabaseSlot *
-shared_make_slot(Oid database)
+shared_make_slot(Oid database, bool to_look)
 {
 	DatabaseSlot *slot = shared_find_slot(InvalidOid);
 
@@ -165,7 +174,16 @@ shared_make_slot(Oid database)
 		return NULL;
 	shared_clear_slot(slot);
 	slot->database = database;
-	return slot;
+	if (to_look || shared_has_free_slot())
+		return slot;
+	slot->database = InvalidOid;
+	return NULL;
+}
+
+bool
+shared_has_free_slot(void)
+{
+	return shared_find_slot(InvalidOid) != NULL;
 }
 
 void
@@ -227,7 +245,7 @@ shared_wake_launcher(DatabaseSlot *slot)
  * This and the next are called after commits: nothing in them can fail.
  */
 void
-shared_check_extension(void)
+shared_check_extension(bool from_now_on)
 {
 	DatabaseSlot *slot;
 	int			worker = -1;
@@ -238,7 +256,10 @@ shared_check_extension(void)
 	slot = shared_find_slot(MyDatabaseId);
 	if (slot != NULL)
 	{
-		slot->check_extension = true;
+		if (from_now_on)
+			slot->drop_prepared = true;
+		else
+			slot->check_extension = true;
 		if (slot->worker_pid != 0)
 			worker = slot->worker_proc;
 	}
@@ -258,13 +279,15 @@ shared_ask_launcher(void)
 	shared_lock();
 	slot = shared_find_slot(MyDatabaseId);
 	if (slot == NULL)
-		slot = shared_make_slot(MyDatabaseId);
+		slot = shared_make_slot(MyDatabaseId, false);
 	if (slot != NULL)
 	{
 		slot->asked = true;
 		if (slot->keeper_pid != 0)
 			keeper = slot->keeper_proc;
 	}
+	else
+		state->asked_without_slot = MyDatabaseId;
 	if (state->launcher_pid != 0)
 		launcher = state->launcher_proc;
 	shared_unlock();
@@ -373,8 +396,9 @@ initialize(void *memory)
 	new_state->launcher_pid = 0;
 	new_state->launcher_proc = -1;
 	new_state->look = false;
-	new_state->num_slots = slots_to_make;
-	for (int i = 0; i < slots_to_make; i++)
+	new_state->asked_without_slot = InvalidOid;
+	new_state->num_slots = slots_to_make + SLOTS_TO_LOOK;
+	for (int i = 0; i < new_state->num_slots; i++)
 	{
 		DatabaseSlot *slot = &new_state->slots[i];
 
@@ -398,7 +422,8 @@ initialize(void *memory)
 static Size
 size_for(int num_slots)
 {
-	return offsetof(SharedState, slots) + num_slots * sizeof(DatabaseSlot);
+	return offsetof(SharedState, slots) +
+		(num_slots + SLOTS_TO_LOOK) * sizeof(DatabaseSlot);
 }
 
 /*

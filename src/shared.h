@@ -41,7 +41,8 @@ typedef enum WorkerEnd
 	END_MADE_WAY,
 	END_ASKED,
 	END_SWITCHED_OFF,
-	END_NO_PLACE				/* the server has no place for a process */
+	END_NO_PLACE,				/* the server has no place for a process */
+	END_NO_SLOT					/* more databases than slots */
 } WorkerEnd;
 
 /* A histogram has buckets for times below 1, 2, 4, ... microseconds. */
@@ -92,6 +93,7 @@ typedef struct DatabaseSlot
 	bool		asked;			/* a launcher is to look at the database */
 	bool		stopped;		/* stop_worker(): no worker is wanted */
 	bool		check_extension;	/* worker: see if there still is one */
+	bool		drop_prepared;	/* it may go without anybody's telling */
 	WorkerState state;
 	WorkerEnd	end;			/* of WORKER_ENDED */
 	int			worker_pid;		/* 0: none */
@@ -132,6 +134,7 @@ typedef struct SharedState
 	int			launcher_pid;	/* of the whole server; 0: none */
 	int			launcher_proc;
 	bool		look;			/* launcher: there are other databases now */
+	Oid			asked_without_slot; /* by a database that got none */
 	int			num_slots;
 	DatabaseSlot slots[FLEXIBLE_ARRAY_MEMBER];
 } SharedState;
@@ -157,12 +160,20 @@ extern DatabaseSlot *shared_slot(void);
 /* The same without attaching or allocating anything: fit for any moment. */
 extern DatabaseSlot *shared_slot_if_attached(void);
 
+/* How many databases can have a slot for good. */
+extern int	shared_max_databases(void);
+
 extern void shared_lock(void);
 extern void shared_unlock(void);
 
-/* Both under the mutex: the database's slot, NULL when it has none. */
+/*
+ * Under the mutex: the database's slot, NULL when it has none; a new one, NULL
+ * when there are no more.  The last one is for the launcher alone, to look at a
+ * database with: a worker there finds that no other is free, and leaves.
+ */
 extern DatabaseSlot *shared_find_slot(Oid database);
-extern DatabaseSlot *shared_make_slot(Oid database);
+extern DatabaseSlot *shared_make_slot(Oid database, bool to_look);
+extern bool shared_has_free_slot(void);
 extern void shared_free_slot(DatabaseSlot *slot);
 extern void shared_clear_slot(DatabaseSlot *slot);
 
@@ -172,8 +183,11 @@ extern void shared_wake(int proc);
 /* Wake whoever launches workers for the slot's database. */
 extern void shared_wake_launcher(DatabaseSlot *slot);
 
-/* Have the worker of this database see if there still is an extension. */
-extern void shared_check_extension(void);
+/*
+ * Have the worker of this database see if there still is an extension: now, or
+ * from now on now and then.
+ */
+extern void shared_check_extension(bool from_now_on);
 
 /* Ask the launcher to look at this database; not before shared_state(). */
 extern void shared_ask_launcher(void);

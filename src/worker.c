@@ -232,18 +232,29 @@ worker_send_away(Oid database)
 }
 
 /*
- * After the commit: nothing here can fail.
+ * After the commit: nothing here can fail.  Others are told when the catalogs'
+ * changes have been, or else they would look too early.
  */
 void
-worker_at_commit(void)
+worker_at_locks_released(void)
 {
 	if (extension_dropped)
-		shared_check_extension();
+		shared_check_extension(false);
 	if (extension_created)
 		shared_ask_launcher();
 	if (database_changed)
 		shared_ask_launcher_to_look();
 	worker_at_abort();
+}
+
+/*
+ * Nobody will say when the prepared transaction commits.
+ */
+void
+worker_at_prepare(void)
+{
+	if (extension_dropped)
+		shared_check_extension(true);
 }
 
 /*
@@ -263,6 +274,7 @@ enter(Oid database)
 {
 	bool		other;
 	bool		there;
+	bool		no_slot;
 	char	   *name;
 
 	StartTransactionCommand();
@@ -280,8 +292,9 @@ enter(Oid database)
 	{
 		slot->worker_pid = MyProcPid;
 		slot->worker_proc = compat_my_proc();
-		slot->check_extension = false;
+		slot->check_extension = slot->drop_prepared = false;
 	}
+	no_slot = !shared_has_free_slot();
 	shared_unlock();
 
 	/* Somebody else is at it, or nobody wants it any more. */
@@ -290,6 +303,8 @@ enter(Oid database)
 	before_shmem_exit(at_exit, (Datum) 0);
 	if (!there)
 		leave(END_NO_EXTENSION);
+	if (no_slot)
+		leave(END_NO_SLOT);
 
 	/* For what it writes itself. */
 	StartTransactionCommand();
@@ -338,6 +353,7 @@ leave(WorkerEnd why)
 		[END_ASKED] = "it was asked to",
 		[END_SWITCHED_OFF] = "distlock.worker is off",
 		[END_NO_PLACE] = "there is no place for it",
+		[END_NO_SLOT] = "there is no slot for its database",
 	};
 
 	reason = why;
@@ -374,7 +390,7 @@ static void
 look_for_extension(void)
 {
 	static TimestampTz last_look = 0;
-	int64		interval = shared_is_preloaded() ?
+	int64		interval = shared_is_preloaded() && !slot->drop_prepared ?
 	LOOK_FOR_EXTENSION_PRELOADED : LOOK_FOR_EXTENSION;
 	bool		there;
 
@@ -488,7 +504,8 @@ note_success(void)
 	if (!slot->failing || schedule_any_failed())
 		return;
 	slot->failing = false;
-	ereport(LOG, (errmsg("distlock worker is at work again")));
+	ereport(LOG, (errmsg("distlock worker for database \"%s\" is at work again",
+						 database_name)));
 }
 
 static void

@@ -25,7 +25,8 @@ extern bool worker_register(Oid database, const char *name,
 extern void worker_extension_created(void);
 extern void worker_extension_dropped(void);
 extern void worker_database_changed(void);
-extern void worker_at_commit(void);
+extern void worker_at_locks_released(void);
+extern void worker_at_prepare(void);
 extern void worker_at_abort(void);
 
 /*

@@ -27,6 +27,7 @@
 
 /* How long to wait for a worker to start or to end. */
 #define PATIENCE (10 * USECS_PER_SEC)
+#define PATIENCE_FOR_PLACE USECS_PER_SEC
 #define LOOK_EVERY_MS 10
 
 DISTLOCK_FUNCTION(distlock_start_worker);
@@ -49,11 +50,12 @@ distlock_start_worker(PG_FUNCTION_ARGS)
 	bool		keeper;
 
 	error_if_in_recovery("start_worker()");
-	if (IsBinaryUpgrade || (shared_is_preloaded() && !setting_worker))
+	if (IsBinaryUpgrade || !IsUnderPostmaster || (shared_is_preloaded() && !setting_worker))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("workers are switched off on this server"),
-				 errhint("Set distlock.worker to on.")));
+				 IsUnderPostmaster && !IsBinaryUpgrade ?
+				 errhint("Set distlock.worker to on.") : 0));
 
 	slot = require_slot();
 	shared_lock();
@@ -68,9 +70,17 @@ distlock_start_worker(PG_FUNCTION_ARGS)
 	if (running)
 		PG_RETURN_BOOL(false);
 
-	if (!shared_is_preloaded() && !keeper &&
-		!launcher_register_keeper(MyDatabaseId))
-		error_no_place();
+	if (!shared_is_preloaded() && !keeper)
+	{
+		TimestampTz until = GetCurrentTimestamp() + PATIENCE_FOR_PLACE;
+
+		while (!launcher_register_keeper(MyDatabaseId))
+		{
+			if (GetCurrentTimestamp() > until)
+				error_no_place();
+			pause_a_little();
+		}
+	}
 	shared_ask_launcher();
 	wait_for_start(slot);
 	PG_RETURN_BOOL(true);
@@ -153,7 +163,7 @@ require_slot(void)
 	ereport(ERROR,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			 errmsg("%d databases have workers or statistics of distlock already",
-					shared_state()->num_slots),
+					shared_max_databases()),
 			 shared_is_preloaded() ?
 			 errhint("Increase distlock.max_databases, and restart the server.") :
 			 errhint("Add distlock to shared_preload_libraries, and restart the server.")));
@@ -190,7 +200,12 @@ wait_for_start(DatabaseSlot *slot)
 					 errmsg("the worker of this database has found no extension \"distlock\""),
 					 errhint("Start it in another transaction than the one that creates the extension.")));
 		if (state == WORKER_ENDED && end == END_NO_PLACE)
-			error_no_place();
+		{
+			/* One that has just ended leaves its place a moment later. */
+			if (GetCurrentTimestamp() > until - PATIENCE + PATIENCE_FOR_PLACE)
+				error_no_place();
+			shared_ask_launcher();
+		}
 		if (stopped)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -234,7 +249,8 @@ state_name(const DatabaseSlot *slot)
 		return "starting";
 	if (slot->state == WORKER_ENDED)
 	{
-		if (slot->end == END_FAILED || slot->end == END_NO_PLACE)
+		if (slot->end == END_FAILED || slot->end == END_NO_PLACE ||
+			slot->end == END_NO_SLOT)
 			return "failed";
 		if (slot->end == END_MADE_WAY)
 			return "starting";
