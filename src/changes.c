@@ -77,19 +77,10 @@ changes_add(EventKind kind, const LockRow *row, TimestampTz at)
 void
 changes_at_pre_commit(void)
 {
-	bool		asked = false;
-	bool		has_room = false;
-
 	for (int i = 0; i < num_changes; i++)
 	{
-		if (changes[i].payload == NULL)
-			continue;
-		if (!asked)
-			has_room = event_queue_has_room();
-		asked = true;
-		if (has_room)
-			event_send(changes[i].payload);
-		changes[i].lost = !has_room;
+		if (changes[i].payload != NULL)
+			changes[i].lost = !event_send(changes[i].payload);
 	}
 }
 

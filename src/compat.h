@@ -13,6 +13,7 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "commands/async.h"
 #include "fmgr.h"
 #if PG_VERSION_NUM >= 170000
 #include "storage/dsm_registry.h"
@@ -216,6 +217,17 @@ compat_named_memory(const char *name, Size size, void (*initialize) (void *),
 	return GetNamedDSMSegment(name, size, initialize, found);
 #else
 	return NULL;
+#endif
+}
+
+/* The server's queue of notifications, in bytes: see commands/async.c. */
+static inline double
+compat_notification_queue_size(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return (double) max_notify_queue_pages * BLCKSZ;
+#else
+	return 8.0 * 1024 * 1024 * 1024;
 #endif
 }
 

@@ -35,6 +35,17 @@
  */
 #define QUEUE_LIMIT 0.75
 
+/*
+ * What an event takes in the queue is its payload and little more; but since it
+ * does not go across pages, up to as much again may be lost.
+ */
+#define ENTRY_OVERHEAD 64
+
+#define ROOM_UNKNOWN PG_INT64_MIN
+
+/* How much more this transaction may queue, in bytes. */
+static int64 room = ROOM_UNKNOWN;
+
 static const char *const names[] = {
 	[EVENT_GRANTED] = "granted",
 	[EVENT_EXTENDED] = "extended",
@@ -107,14 +118,25 @@ notify_lock_tag(LOCKTAG *tag)
 }
 
 bool
-event_queue_has_room(void)
+event_send(const char *payload)
 {
-	return DatumGetFloat8(DirectFunctionCall1(pg_notification_queue_usage,
-											  (Datum) 0)) <= QUEUE_LIMIT;
+	int64		size = 2 * (int64) strlen(payload) + ENTRY_OVERHEAD;
+
+	/* Asked once a transaction: what it sends is queued when it commits. */
+	if (room == ROOM_UNKNOWN)
+		room = (QUEUE_LIMIT -
+				DatumGetFloat8(DirectFunctionCall1(pg_notification_queue_usage,
+												   (Datum) 0))) *
+			compat_notification_queue_size();
+	if (room < size)
+		return false;
+	room -= size;
+	Async_Notify(CHANNEL, payload);
+	return true;
 }
 
 void
-event_send(const char *payload)
+event_at_xact_end(void)
 {
-	Async_Notify(CHANNEL, payload);
+	room = ROOM_UNKNOWN;
 }

@@ -28,12 +28,12 @@ extern void event_lock_take(void);
 extern bool event_lock_is_held(void);
 
 /*
- * Has the server's queue of notifications room for more?  When it is nearly full
- * events are dropped: no lock fails for that.
+ * Announce it when this transaction commits.  False if it is dropped because the
+ * server's queue of notifications is nearly full: no lock fails for that.
  */
-extern bool event_queue_has_room(void);
+extern bool event_send(const char *payload);
 
-/* Announce it when this transaction commits. */
-extern void event_send(const char *payload);
+/* At the end of the transaction, however it ends. */
+extern void event_at_xact_end(void);
 
 #endif							/* DISTLOCK_EVENTS_H */

@@ -20,6 +20,7 @@
 
 #include "changes.h"
 #include "compat.h"
+#include "events.h"
 #include "hold.h"
 #include "key_lock.h"
 #include "launcher.h"
@@ -114,6 +115,7 @@ at_xact_event(XactEvent event, void *arg)
 			hold_at_xact_end(true);
 			lease_row_at_xact_end();
 			purge_at_xact_end();
+			event_at_xact_end();
 			break;
 		case XACT_EVENT_PREPARE:
 			worker_at_prepare();
@@ -129,6 +131,7 @@ at_xact_event(XactEvent event, void *arg)
 			hold_at_xact_end(false);
 			lease_row_at_xact_end();
 			purge_at_xact_end();
+			event_at_xact_end();
 			worker_at_abort();
 			break;
 		default:

@@ -484,11 +484,8 @@ treat(LockTable *table, Look *look, Candidate *candidate,
 
 	if (candidate->kind == CANDIDATE_WARNING)
 	{
-		bool		has_room = event_queue_has_room();
-
-		if (has_room)
-			event_send(event_payload(EVENT_EXPIRING, row, row->expires_at));
-		stats_event(!has_room);
+		stats_event(!event_send(event_payload(EVENT_EXPIRING, row,
+											  row->expires_at)));
 		return 1;
 	}
 	if (candidate->kind == CANDIDATE_SESSION && !session_is_over(look, row))
