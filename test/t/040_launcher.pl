@@ -152,6 +152,12 @@ is($admin->query(<<'EOQ'), '||', 'the launcher is connected to no database, and 
 SELECT datname, backend_xmin, backend_xid FROM pg_stat_activity WHERE backend_type = 'distlock launcher'
 EOQ
 
+# Named where PostgreSQL lets extensions name one.
+my $events = $node->pg_version >= 17 ? 'DistlockLauncherMain DistlockWorkerMain' : 'Extension';
+is($admin->query(<<'EOQ'), $events, 'their wait events');
+SELECT string_agg(DISTINCT wait_event, ' ' ORDER BY wait_event) FROM pg_stat_activity WHERE backend_type LIKE 'distlock %'
+EOQ
+
 # The end of a worker, at the latest, makes known what it has counted.
 sub commits
 {
