@@ -281,7 +281,7 @@ work(LockTable *table, instr_time began, List **looks)
 		look = look_at_group(table, next_group, horizon);
 		if (look->has_losses && !prepare_to_announce(rows))
 			return STEP_MORE;
-		next_group++;
+		failing_group = next_group++;
 		*looks = lappend(*looks, look);
 		foreach(cell, look->candidates)
 		{
@@ -321,6 +321,7 @@ prepare_to_announce(int rows)
 		return true;
 	if (rows > 0)
 		return false;
+	failing_group = -1;			/* not the page's fault */
 	event_lock_take();
 	return true;
 }
