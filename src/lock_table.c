@@ -266,6 +266,14 @@ lock_table_look(LockTable *table, const LockKey *key, LockLook *look)
 			look->found = true;
 			look->row = row;
 			look->changing = TransactionIdIsValid(dirty.xmax);
+
+			/*
+			 * Who makes another version marks this one first, so that there
+			 * is none yet: the older ones, which there may be very many of,
+			 * need not be waded through.
+			 */
+			if (!look->changing)
+				break;
 			continue;
 		}
 		if (row.token == NULL)
