@@ -41,6 +41,17 @@
 /* Hold *, in TopTransactionContext, in the order of the calls. */
 static List *holds = NIL;
 
+/*
+ * The same by the hashes of their keys: each call asks whether its key is among
+ * them, and there can be thousands.  The newest comes first.
+ */
+#define NUM_BUCKETS 1024
+static Hold *buckets[NUM_BUCKETS];
+
+/* No hold was released at a deeper nesting level than this. */
+static int	deepest_release = 0;
+
+static Hold **bucket(const LockKey *key);
 static Hold *find(HoldKind kind, const LockKey *key, const text *token);
 static text *copy(const text *value);
 static int	compare_holds(const ListCell *a, const ListCell *b);
@@ -63,6 +74,8 @@ hold_add(HoldKind kind, const LockKey *key, const text *token, int64 ttl,
 	hold->level = GetCurrentTransactionNestLevel();
 	hold->released_level = 0;
 	holds = lappend(holds, hold);
+	hold->next = *bucket(&hold->key);
+	*bucket(&hold->key) = hold;
 	MemoryContextSwitchTo(saved);
 	return hold;
 }
@@ -82,12 +95,8 @@ hold_find_guard(const LockKey *key, const text *token)
 bool
 hold_covers(const LockKey *key)
 {
-	ListCell   *cell;
-
-	foreach(cell, holds)
+	for (Hold *hold = *bucket(key); hold != NULL; hold = hold->next)
 	{
-		Hold	   *hold = lfirst(cell);
-
 		if (hold->released_level == 0 && key_equal(&hold->key, key))
 			return true;
 	}
@@ -116,17 +125,14 @@ void
 hold_release(Hold *hold)
 {
 	hold->released_level = GetCurrentTransactionNestLevel();
+	deepest_release = Max(deepest_release, hold->released_level);
 }
 
 void
 hold_release_guards(const LockKey *key)
 {
-	ListCell   *cell;
-
-	foreach(cell, holds)
+	for (Hold *hold = *bucket(key); hold != NULL; hold = hold->next)
 	{
-		Hold	   *hold = lfirst(cell);
-
 		if (hold->kind == HOLD_GUARD && hold->released_level == 0 &&
 			key_equal(&hold->key, key))
 			hold_release(hold);
@@ -182,18 +188,31 @@ hold_at_subxact_end(bool committed)
 	int			level = GetCurrentTransactionNestLevel();
 	ListCell   *cell;
 
-	foreach(cell, holds)
+	if (deepest_release >= level)
 	{
-		Hold	   *hold = lfirst(cell);
-
-		if (hold->released_level >= level)
-			hold->released_level = committed ? level - 1 : 0;
-		if (hold->level >= level)
+		foreach(cell, holds)
 		{
-			if (committed)
-				hold->level = level - 1;
-			else
-				holds = foreach_delete_current(holds, cell);
+			Hold	   *hold = lfirst(cell);
+
+			if (hold->released_level >= level)
+				hold->released_level = committed ? level - 1 : 0;
+		}
+		deepest_release = level - 1;
+	}
+
+	/* Those of inner levels are at the end of the list, and first in buckets. */
+	for (int i = list_length(holds) - 1; i >= 0; i--)
+	{
+		Hold	   *hold = list_nth(holds, i);
+
+		if (hold->level < level)
+			break;
+		if (committed)
+			hold->level = level - 1;
+		else
+		{
+			*bucket(&hold->key) = hold->next;
+			holds = list_truncate(holds, i);
 		}
 	}
 }
@@ -218,7 +237,10 @@ hold_at_xact_end(bool committed)
 			stats_ended(COUNT_RELEASES, GetCurrentTimestamp() - hold->since);
 		}
 	}
+	if (holds != NIL)
+		memset(buckets, 0, sizeof(buckets));
 	holds = NIL;
+	deepest_release = 0;
 }
 
 /*
@@ -283,18 +305,20 @@ compare_holds(const ListCell *a, const ListCell *b)
 	return (x > y) - (x < y);
 }
 
+static Hold **
+bucket(const LockKey *key)
+{
+	return &buckets[key->hash % NUM_BUCKETS];
+}
+
 /*
  * A hold of this kind that is not released; any token when token is NULL.
  */
 static Hold *
 find(HoldKind kind, const LockKey *key, const text *token)
 {
-	ListCell   *cell;
-
-	foreach(cell, holds)
+	for (Hold *hold = *bucket(key); hold != NULL; hold = hold->next)
 	{
-		Hold	   *hold = lfirst(cell);
-
 		if (hold->kind == kind && hold->released_level == 0 &&
 			key_equal(&hold->key, key) &&
 			(token == NULL || token_equal(hold->token, token)))

@@ -28,6 +28,7 @@ typedef struct Hold
 	bool		idle;			/* the command that it was for has ended */
 	int			level;			/* nesting level of the subtransaction */
 	int			released_level; /* the same of its release; 0: not released */
+	struct Hold *next;			/* another key's or an older one, see hold.c */
 } Hold;
 
 /*
