@@ -25,6 +25,7 @@ static bool lock_try(const LOCKTAG *tag, LOCKMODE mode);
 static bool lock_try_quietly(const LOCKTAG *tag, LOCKMODE mode);
 static void lock_wait(const LOCKTAG *tag, LOCKMODE mode);
 static void lock_let_go(const LOCKTAG *tag, LOCKMODE mode);
+static bool may_be_locked(const LockKey *key);
 static bool count_key(const LockKey *key, bool raise);
 static void uncount_key(void);
 
@@ -36,12 +37,21 @@ static int	keys_locked = 0;
 static int *keys_at_level = NULL;
 static int	levels_allocated = 0;
 
+/*
+ * A bit for each key that this transaction has locked, by its hash: to find out
+ * that a key is not locked, as most are not, the lock manager has to be asked
+ * once for each mode.
+ */
+#define FILTER_BITS 8192
+static uint64 locked_filter[FILTER_BITS / 64];
+static bool filter_is_used = false;
+
 bool
 key_lock_held(const LockKey *key)
 {
 	LOCKTAG		tag;
 
-	if (keys_locked == 0)
+	if (keys_locked == 0 || !may_be_locked(key))
 		return false;
 	key_lock_tag(&tag, key->hash, CLASS_KEY);
 	return compat_lock_held(&tag, ExclusiveLock) ||
@@ -282,6 +292,9 @@ key_lock_at_xact_end(void)
 	keys_locked = 0;
 	if (levels_allocated > 0)
 		memset(keys_at_level, 0, levels_allocated * sizeof(int));
+	if (filter_is_used)
+		memset(locked_filter, 0, sizeof(locked_filter));
+	filter_is_used = false;
 }
 
 static bool
@@ -328,6 +341,13 @@ lock_let_go(const LOCKTAG *tag, LOCKMODE mode)
 	CurrentResourceOwner = saved;
 }
 
+static bool
+may_be_locked(const LockKey *key)
+{
+	return (locked_filter[key->hash % FILTER_BITS / 64] &
+			UINT64CONST(1) << key->hash % 64) != 0;
+}
+
 /*
  * Count a key that is about to be locked; false when that was not needed
  * because the transaction has it locked already (or, when raise is false,
@@ -370,6 +390,9 @@ count_key(const LockKey *key, bool raise)
 	}
 	keys_at_level[level]++;
 	keys_locked++;
+	locked_filter[key->hash % FILTER_BITS / 64] |=
+		UINT64CONST(1) << key->hash % 64;
+	filter_is_used = true;
 	return true;
 }
 
