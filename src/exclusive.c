@@ -19,7 +19,9 @@
 
 #include "executor/spi.h"
 #include "nodes/parsenodes.h"
+#include "parser/parser.h"
 #include "tcop/tcopprot.h"
+#include "utils/memutils.h"
 
 #include "errors.h"
 #include "exclusive.h"
@@ -44,7 +46,20 @@ typedef struct Statement
 	bool		may_commit;		/* it is one that can commit: CALL, DO */
 } Statement;
 
+/*
+ * The last command that was a single statement, as most are: when it comes
+ * again, it need not be parsed just to find that out.  In TopMemoryContext;
+ * longer ones are not kept.
+ */
+#define LAST_COMMAND_MAX_BYTES 4096
+
+static char *last_command = NULL;
+static bool last_standard_strings;	/* the setting it was parsed with */
+static Statement last_statement;
+
 static List *split(const char *command);
+static Statement *copy_statement(const Statement *statement);
+static void remember(const char *command, const Statement *statement);
 static void say_where_in_command(void *command);
 static uint64 run_statements(const List *statements, bool may_commit);
 static uint64 run_statement(const Statement *statement, bool may_commit);
@@ -170,6 +185,10 @@ split(const char *command)
 	List	   *statements = NIL;
 	ListCell   *cell;
 
+	if (last_command != NULL && strcmp(last_command, command) == 0 &&
+		last_standard_strings == standard_conforming_strings)
+		return list_make1(copy_statement(&last_statement));
+
 	context.callback = say_where_in_command;
 	context.arg = unconstify(char *, command);
 	context.previous = error_context_stack;
@@ -193,7 +212,42 @@ split(const char *command)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("command must not be empty")));
+	if (list_length(statements) == 1)
+		remember(command, linitial(statements));
 	return statements;
+}
+
+/*
+ * A command that the statement runs may take its place as the last.
+ */
+static Statement *
+copy_statement(const Statement *statement)
+{
+	Statement  *copy = palloc(sizeof(Statement));
+
+	copy->sql = pstrdup(statement->sql);
+	copy->may_commit = statement->may_commit;
+	return copy;
+}
+
+static void
+remember(const char *command, const Statement *statement)
+{
+	char	   *command_copy;
+
+	if (strlen(command) > LAST_COMMAND_MAX_BYTES)
+		return;
+	command_copy = MemoryContextStrdup(TopMemoryContext, command);
+	if (last_command != NULL)
+	{
+		pfree(last_command);
+		pfree(last_statement.sql);
+		last_command = NULL;
+	}
+	last_statement.sql = MemoryContextStrdup(TopMemoryContext, statement->sql);
+	last_statement.may_commit = statement->may_commit;
+	last_standard_strings = standard_conforming_strings;
+	last_command = command_copy;
 }
 
 /*
