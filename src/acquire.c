@@ -101,8 +101,8 @@ static bool wait_for_holder(const WaitBudget *budget, LockRow *row,
 static void wait_for_session(void *arg);
 static bool acquire_holding_key_lock(const AcquireRequest *request,
 									 Grant *grant, Refusal *refusal);
-static bool take(const AcquireRequest *request, Grant *grant,
-				 Refusal *refusal);
+static bool take(LockTable *table, const AcquireRequest *request,
+				 Grant *grant, Refusal *refusal);
 static void grant_hold(LockTable *table, const AcquireRequest *request,
 					   const LockRow *row, Grant *grant);
 static LOCKMODE grant_mode(const AcquireRequest *request);
@@ -172,14 +172,23 @@ acquire_now(const AcquireRequest *request, Grant *grant, Refusal *refusal)
 
 	for (;;)
 	{
+		LockTable	table;
 		LockLook	look;
 		const LockRow *holder;
 		TimestampTz now;
+		bool		own;
+		bool		passed;
 		bool		locked;
 
-		look_at(key, &look);
+		/* The table stays open for take(), but not while waiting. */
+		lock_table_open(&table, RowExclusiveLock);
+		lock_table_look(&table, key, &look);
 		now = GetCurrentTimestamp();
-		if (look_is_own(request, &look, now))
+		own = look_is_own(request, &look, now);
+		holder = own ? NULL : look_holder(&look, now);
+		if (own || holder != NULL)
+			lock_table_close(&table, false);
+		if (own)
 		{
 			RenewResult result;
 
@@ -191,25 +200,27 @@ acquire_now(const AcquireRequest *request, Grant *grant, Refusal *refusal)
 				return result == RENEW_DONE;
 			continue;
 		}
-		holder = look_holder(&look, now);
 		if (holder != NULL)
 		{
 			refuse_held(holder, now, refusal);
 			return false;
 		}
 
-		if (!queue_lock_pass(key))
-		{
-			refusal->reason = REFUSED_QUEUE;
-			return false;
-		}
-		locked = key_lock_try(key, grant_mode(request));
-		queue_lock_passed(key);
+		passed = queue_lock_pass(key);
+		locked = passed && key_lock_try(key, grant_mode(request));
+		if (passed)
+			queue_lock_passed(key);
 		if (locked)
 		{
-			if (take(request, grant, refusal))
+			if (take(&table, request, grant, refusal))
 				return true;
 			key_lock_let_go(key, grant_mode(request));
+			return false;
+		}
+		lock_table_close(&table, false);
+		if (!passed)
+		{
+			refusal->reason = REFUSED_QUEUE;
 			return false;
 		}
 
@@ -325,6 +336,7 @@ take_turn_as_head(const AcquireRequest *request, const WaitBudget *budget,
 {
 	const LockKey *key = &request->key;
 	KeyLockWait wait = {key, grant_mode(request)};
+	LockTable	table;
 	LockLook	look;
 	const LockRow *holder;
 	TimestampTz now;
@@ -368,7 +380,8 @@ take_turn_as_head(const AcquireRequest *request, const WaitBudget *budget,
 		return false;
 	}
 	wait_check_client();
-	*granted = take(request, grant, refusal);
+	lock_table_open(&table, RowExclusiveLock);
+	*granted = take(&table, request, grant, refusal);
 	if (*granted)
 		return false;
 	key_lock_let_go(key, wait.mode);
@@ -421,6 +434,7 @@ acquire_holding_key_lock(const AcquireRequest *request, Grant *grant,
 	const LockKey *key = &request->key;
 	KeyLockWait wait = {key, grant_mode(request)};
 	WaitBudget	patience;
+	LockTable	table;
 	LockLook	look;
 	const LockRow *holder;
 	TimestampTz now;
@@ -439,67 +453,74 @@ acquire_holding_key_lock(const AcquireRequest *request, Grant *grant,
 		return true;
 	}
 
-	look_at(key, &look);
+	lock_table_open(&table, RowExclusiveLock);
+	lock_table_look(&table, key, &look);
 	now = GetCurrentTimestamp();
 	holder = look_holder(&look, now);
 	if (holder != NULL && !look_is_own(request, &look, now))
 	{
+		lock_table_close(&table, false);
 		refuse_held(holder, now, refusal);
 		return false;
 	}
 
 	/*
-	 * Asking without waiting would be refused when others wait for the key
-	 * lock; asking in earnest goes before them.
+	 * Asking without waiting, for another mode than the one held, is refused
+	 * when others wait for the key lock; asking in earnest goes before them.
 	 */
-	wait_begin(&patience, PASSING_BY);
-	if (!wait_for_lock(&patience, lock_key, &wait))
+	if (!key_lock_try(key, wait.mode))
 	{
-		refuse_changing(key, refusal);
-		return false;
+		lock_table_close(&table, false);
+		wait_begin(&patience, PASSING_BY);
+		if (!wait_for_lock(&patience, lock_key, &wait))
+		{
+			refuse_changing(key, refusal);
+			return false;
+		}
+		lock_table_open(&table, RowExclusiveLock);
 	}
-	if (take(request, grant, refusal))
+	if (take(&table, request, grant, refusal))
 		return true;
 	key_lock_let_go(key, wait.mode);
 	return false;
 }
 
 /*
- * Grant or refuse; the caller holds the key lock in the mode for a grant.
+ * Grant or refuse, and close the table; the caller holds the key lock in the mode
+ * for a grant.
  */
 static bool
-take(const AcquireRequest *request, Grant *grant, Refusal *refusal)
+take(LockTable *table, const AcquireRequest *request, Grant *grant,
+	 Refusal *refusal)
 {
-	LockTable	table;
 	LockRow		row;
 	TimestampTz now;
 	bool		found;
 	bool		granted = true;
 
-	lock_table_open(&table, RowExclusiveLock);
-	found = lock_table_find(&table, &request->key, &row);
+	found = lock_table_find(table, &request->key, &row);
 	now = GetCurrentTimestamp();
 
 	if (!found || !holder_is_live(&row, now))
 	{
 		if (request->scope == SCOPE_TRANSACTION)
-			grant_hold(&table, request, found ? &row : NULL, grant);
+			grant_hold(table, request, found ? &row : NULL, grant);
 		else
 		{
-			lease_row_grant(&table, request, found ? &row : NULL, now, grant);
+			lease_row_grant(table, request, found ? &row : NULL, now, grant);
 			if (!found)
 				purge_owe_one();
 		}
 	}
 	else if (request->scope == row.scope &&
 			 request->token != NULL && token_equal(row.token, request->token))
-		lease_row_renew(&table, request, &row, now, grant);
+		lease_row_renew(table, request, &row, now, grant);
 	else
 	{
 		refuse_held(&row, now, refusal);
 		granted = false;
 	}
-	lock_table_close(&table, granted);
+	lock_table_close(table, granted);
 	return granted;
 }
 

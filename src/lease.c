@@ -52,7 +52,8 @@
  */
 #define FORCE_WAIT USECS_PER_SEC
 
-static bool surely_not_held(const LockKey *key, const text *token);
+static bool surely_not_held(LockTable *table, const LockKey *key,
+							const text *token);
 static bool open_held(LockTable *table, const LockKey *key, const text *token,
 					  LOCKMODE mode, LockRow *row, TimestampTz *now);
 static bool read_held(const LockKey *key, const text *token, LockRow *row,
@@ -80,8 +81,7 @@ lease_extend(const LockKey *key, const text *token, int64 ttl,
 		*expires_at = DT_NOEND;
 		return true;
 	}
-	if (surely_not_held(key, token) ||
-		!open_held(&table, key, token, ShareUpdateExclusiveLock, &row, &now))
+	if (!open_held(&table, key, token, ShareUpdateExclusiveLock, &row, &now))
 		return false;
 
 	if (ttl == 0)
@@ -117,8 +117,7 @@ lease_release(const LockKey *key, const text *token)
 		return true;
 	}
 	quick_commit_before_release();
-	if (surely_not_held(key, token) ||
-		!open_held(&table, key, token, ExclusiveLock, &row, &now))
+	if (!open_held(&table, key, token, ExclusiveLock, &row, &now))
 		return false;
 
 	lease_row_free(&table, key, &row, now, false);
@@ -257,8 +256,7 @@ lease_guard(const LockKey *key, const text *token, int64 *fence)
 		*fence = hold_fence(hold);
 		return true;
 	}
-	if (surely_not_held(key, token) ||
-		!open_held(&table, key, token, RowShareLock, &row, &now))
+	if (!open_held(&table, key, token, RowShareLock, &row, &now))
 		return false;
 
 	lease_row_check_grant_visible(&table, key, &row);
@@ -386,15 +384,11 @@ lease_force_acquire(const AcquireRequest *request, Grant *grant)
  * wrong or late token then gets in nobody's way.
  */
 static bool
-surely_not_held(const LockKey *key, const text *token)
+surely_not_held(LockTable *table, const LockKey *key, const text *token)
 {
-	LockTable	table;
 	LockLook	look;
 
-	lock_table_open(&table, RowExclusiveLock);
-	lock_table_look(&table, key, &look);
-	lock_table_close(&table, false);
-
+	lock_table_look(table, key, &look);
 	if (!look.found || look.changing || look.pending)
 		return false;
 	return !holder_is_live(&look.row, GetCurrentTimestamp()) ||
@@ -405,13 +399,27 @@ surely_not_held(const LockKey *key, const text *token)
  * Lock the key, waiting for others to be done with it, and find its row held
  * with this token.  True leaves the table open and the key locked; false
  * leaves nothing.
+ *
+ * The table is opened once if the key lock can be had at once.  Who waits for
+ * it does so with the table closed, so that nobody who needs the table for
+ * himself has to wait as well.
  */
 static bool
 open_held(LockTable *table, const LockKey *key, const text *token,
 		  LOCKMODE mode, LockRow *row, TimestampTz *now)
 {
-	key_lock_wait(key, mode);
 	lock_table_open(table, RowExclusiveLock);
+	if (surely_not_held(table, key, token))
+	{
+		lock_table_close(table, false);
+		return false;
+	}
+	if (!key_lock_try(key, mode))
+	{
+		lock_table_close(table, false);
+		key_lock_wait(key, mode);
+		lock_table_open(table, RowExclusiveLock);
+	}
 	if (lock_table_find(table, key, row))
 	{
 		*now = GetCurrentTimestamp();

@@ -19,6 +19,12 @@
  * others have not committed; when a row moves to another page meanwhile, both
  * kinds can miss it.
  *
+ * A find goes first to the place where the last look saw the row.  What is there
+ * may be another version by now, or another key's; but a version of this key
+ * that SnapshotSelf takes is the newest, wherever it was found, since there are
+ * never two.  The place itself cannot go: from the look on the table is open, and
+ * its lock keeps it from being truncated.
+ *
  * The index is scanned backward: entries of the same key are in the order of
  * their places in the table, so that the newest version tends to come first
  * even when an old snapshot keeps many dead ones from being removed.
@@ -55,6 +61,8 @@
 static void open_index(LockTable *table, LOCKMODE mode);
 static IndexScanDesc begin_scan(LockTable *table, const LockKey *key,
 								Snapshot snapshot);
+static bool find_where_seen(LockTable *table, const LockKey *key,
+							LockRow *row);
 static HeapTuple found_tuple(LockTable *table);
 static void copy_texts(LockRow *row);
 static void insert_index_entries(LockTable *table, TupleTableSlot *slot,
@@ -132,9 +140,14 @@ lock_table_close(LockTable *table, bool keep_lock)
 bool
 lock_table_find(LockTable *table, const LockKey *key, LockRow *row)
 {
-	IndexScanDesc scan = begin_scan(table, key, SnapshotSelf);
-	bool		found = index_getnext_slot(scan, BackwardScanDirection,
-										   table->slot);
+	IndexScanDesc scan;
+	bool		found;
+
+	if (find_where_seen(table, key, row))
+		return true;
+
+	scan = begin_scan(table, key, SnapshotSelf);
+	found = index_getnext_slot(scan, BackwardScanDirection, table->slot);
 
 	/* The slot has a pin of its own on the row's page. */
 	index_endscan(scan);
@@ -248,6 +261,7 @@ lock_table_look(LockTable *table, const LockKey *key, LockLook *look)
 
 	look->found = look->changing = false;
 	look->pending = look->pending_free = false;
+	ItemPointerSetInvalid(&table->seen);
 
 	InitDirtySnapshot(dirty);
 	scan = begin_scan(table, key, &dirty);
@@ -273,7 +287,10 @@ lock_table_look(LockTable *table, const LockKey *key, LockLook *look)
 			 * need not be waded through.
 			 */
 			if (!look->changing)
+			{
+				table->seen = table->slot->tts_tid;
 				break;
+			}
 			continue;
 		}
 		if (row.token == NULL)
@@ -473,6 +490,7 @@ open_index(LockTable *table, LOCKMODE mode)
 	table->mode = mode;
 	table->index = index_open(compat_primary_key(table->table), mode);
 	table->slot = table_slot_create(table->table, NULL);
+	ItemPointerSetInvalid(&table->seen);
 }
 
 static IndexScanDesc
@@ -486,6 +504,21 @@ begin_scan(LockTable *table, const LockKey *key, Snapshot snapshot)
 	scan = compat_index_beginscan(table->table, table->index, snapshot, 1);
 	index_rescan(scan, &condition, 1, NULL, 0);
 	return scan;
+}
+
+static bool
+find_where_seen(LockTable *table, const LockKey *key, LockRow *row)
+{
+	LockKey		found;
+
+	if (!ItemPointerIsValid(&table->seen) ||
+		!table_tuple_fetch_row_version(table->table, &table->seen,
+									   SnapshotSelf, table->slot))
+		return false;
+	slot_getallattrs(table->slot);
+	lock_shape_read(row, table->slot->tts_values, table->slot->tts_isnull);
+	key_from_stored(&found, row->key);
+	return key_equal(&found, key);
 }
 
 static HeapTuple

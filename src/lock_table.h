@@ -22,6 +22,7 @@
 #include "executor/tuptable.h"
 #include "nodes/pg_list.h"
 #include "storage/block.h"
+#include "storage/itemptr.h"
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -33,6 +34,8 @@ typedef struct LockTable
 	Relation	index;			/* its primary key */
 	LOCKMODE	mode;
 	TupleTableSlot *slot;		/* the row found last */
+	ItemPointerData seen;		/* where the last look saw a row that nobody
+								 * was changing; or invalid */
 } LockTable;
 
 /*
@@ -80,7 +83,8 @@ extern void lock_table_close(LockTable *table, bool keep_lock);
 
 /*
  * Find the newest version of the key's row; the caller holds the key lock.
- * The row's texts point into the table's buffer: they are good until the next
+ * It costs little after a look at the same key with the table open since.  The
+ * row's texts point into the table's buffer: they are good until the next
  * call that finds a row, or lock_table_close().
  */
 extern bool lock_table_find(LockTable *table, const LockKey *key, LockRow *row);
