@@ -19,11 +19,13 @@
  * others have not committed; when a row moves to another page meanwhile, both
  * kinds can miss it.
  *
- * A find goes first to the place where the last look saw the row.  What is there
- * may be another version by now, or another key's; but a version of this key
- * that SnapshotSelf takes is the newest, wherever it was found, since there are
- * never two.  The place itself cannot go: from the look on the table is open, and
- * its lock keeps it from being truncated.
+ * A find goes first to the place where the last look saw the row, and a look to
+ * where this session last saw or wrote it, which is often where it still is:
+ * that spares the index, and the dead versions before the live one.  What is
+ * there may be another version by now, or another key's.  But a version of this
+ * key that is live, and that nobody is changing, is the newest wherever it was
+ * found, since a key never has two.  And a place cannot go while the table is
+ * open, since its lock keeps it from being truncated.
  *
  * The index is scanned backward: entries of the same key are in the order of
  * their places in the table, so that the newest version tends to come first
@@ -58,11 +60,29 @@
 #include "shared.h"
 #include "token.h"
 
-static void open_index(LockTable *table, LOCKMODE mode);
+/* Where this session last saw or wrote rows, by the hashes of their keys. */
+#define NUM_PLACES 512
+
+typedef struct Place
+{
+	uint64		key_hash;
+	ItemPointerData tid;
+} Place;
+
+static Place places[NUM_PLACES];
+
+static void begin_use(LockTable *table, LOCKMODE mode);
+static Relation open_index(LockTable *table);
+static void note_written(const LockRow *row, const ItemPointerData *tid);
+static void remember_place(uint64 key_hash, const ItemPointerData *tid);
+static bool look_where_remembered(LockTable *table, const LockKey *key,
+								  LockLook *look);
 static IndexScanDesc begin_scan(LockTable *table, const LockKey *key,
 								Snapshot snapshot);
 static bool find_where_seen(LockTable *table, const LockKey *key,
 							LockRow *row);
+static bool fetch_place(LockTable *table, ItemPointer tid, Snapshot snapshot,
+						const LockKey *key, LockRow *row);
 static HeapTuple found_tuple(LockTable *table);
 static void copy_texts(LockRow *row);
 static void insert_index_entries(LockTable *table, TupleTableSlot *slot,
@@ -90,7 +110,7 @@ lock_table_open(LockTable *table, LOCKMODE mode)
 		relations_error_missing();
 	if (!lock_shape_check(table->table))
 		lock_table_error_unfit();
-	open_index(table, mode);
+	begin_use(table, mode);
 }
 
 void
@@ -123,7 +143,7 @@ lock_table_try_open(LockTable *table, LOCKMODE mode)
 		table_close(table->table, mode);
 		return LOCK_TABLE_UNFIT;
 	}
-	open_index(table, mode);
+	begin_use(table, mode);
 	return LOCK_TABLE_OPEN;
 }
 
@@ -133,7 +153,8 @@ lock_table_close(LockTable *table, bool keep_lock)
 	LOCKMODE	release = keep_lock ? NoLock : table->mode;
 
 	ExecDropSingleTupleTableSlot(table->slot);
-	index_close(table->index, release);
+	if (table->index != NULL)
+		index_close(table->index, release);
 	table_close(table->table, release);
 }
 
@@ -194,8 +215,7 @@ lock_table_insert(LockTable *table, const LockRow *row)
 	lock_shape_write(row, slot);
 	table_tuple_insert(table->table, slot, GetCurrentCommandId(true), 0, NULL);
 	insert_index_entries(table, slot, false);
-	schedule_note(ItemPointerGetBlockNumber(&slot->tts_tid),
-				  schedule_row_due(row));
+	note_written(row, &slot->tts_tid);
 	ExecDropSingleTupleTableSlot(slot);
 	CommandCounterIncrement();
 }
@@ -221,8 +241,7 @@ lock_table_update_found(LockTable *table, const LockRow *row)
 	{
 		if (new_index_entries)
 			insert_index_entries(table, slot, true);
-		schedule_note(ItemPointerGetBlockNumber(&slot->tts_tid),
-					  schedule_row_due(row));
+		note_written(row, &slot->tts_tid);
 		CommandCounterIncrement();
 	}
 	ExecDropSingleTupleTableSlot(slot);
@@ -262,6 +281,8 @@ lock_table_look(LockTable *table, const LockKey *key, LockLook *look)
 	look->found = look->changing = false;
 	look->pending = look->pending_free = false;
 	ItemPointerSetInvalid(&table->seen);
+	if (look_where_remembered(table, key, look))
+		return;
 
 	InitDirtySnapshot(dirty);
 	scan = begin_scan(table, key, &dirty);
@@ -289,6 +310,7 @@ lock_table_look(LockTable *table, const LockKey *key, LockLook *look)
 			if (!look->changing)
 			{
 				table->seen = table->slot->tts_tid;
+				remember_place(key->hash, &table->seen);
 				break;
 			}
 			continue;
@@ -485,12 +507,21 @@ lock_table_visit_page(LockTable *table, BlockNumber page_number,
 }
 
 static void
-open_index(LockTable *table, LOCKMODE mode)
+begin_use(LockTable *table, LOCKMODE mode)
 {
 	table->mode = mode;
-	table->index = index_open(compat_primary_key(table->table), mode);
+	table->index = NULL;
 	table->slot = table_slot_create(table->table, NULL);
 	ItemPointerSetInvalid(&table->seen);
+}
+
+static Relation
+open_index(LockTable *table)
+{
+	if (table->index == NULL)
+		table->index = index_open(compat_primary_key(table->table),
+								  table->mode);
+	return table->index;
 }
 
 static IndexScanDesc
@@ -501,19 +532,77 @@ begin_scan(LockTable *table, const LockKey *key, Snapshot snapshot)
 
 	ScanKeyInit(&condition, 1, BTEqualStrategyNumber, F_TEXTEQ,
 				PointerGetDatum(key->value));
-	scan = compat_index_beginscan(table->table, table->index, snapshot, 1);
+	scan = compat_index_beginscan(table->table, open_index(table), snapshot, 1);
 	index_rescan(scan, &condition, 1, NULL, 0);
 	return scan;
+}
+
+static void
+note_written(const LockRow *row, const ItemPointerData *tid)
+{
+	LockKey		key;
+
+	key_from_stored(&key, row->key);
+	remember_place(key.hash, tid);
+	schedule_note(ItemPointerGetBlockNumber(tid), schedule_row_due(row));
+}
+
+static void
+remember_place(uint64 key_hash, const ItemPointerData *tid)
+{
+	Place	   *place = &places[key_hash % NUM_PLACES];
+
+	place->key_hash = key_hash;
+	place->tid = *tid;
+}
+
+/*
+ * False when nothing is known for certain: look in the index.
+ */
+static bool
+look_where_remembered(LockTable *table, const LockKey *key, LockLook *look)
+{
+	Place	   *place = &places[key->hash % NUM_PLACES];
+	SnapshotData dirty;
+
+	/* The table may have been truncated since. */
+	if (place->key_hash != key->hash || !ItemPointerIsValid(&place->tid) ||
+		ItemPointerGetBlockNumber(&place->tid) >= lock_table_pages(table))
+		return false;
+
+	InitDirtySnapshot(dirty);
+	if (!fetch_place(table, &place->tid, &dirty, key, &look->row) ||
+		TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax))
+		return false;
+	copy_texts(&look->row);
+	look->found = true;
+	table->seen = place->tid;
+
+	/* As an index scan does: dead versions make room for the next. */
+	heap_page_prune_opt(table->table,
+						((BufferHeapTupleTableSlot *) table->slot)->buffer);
+	ExecClearTuple(table->slot);
+	return true;
 }
 
 static bool
 find_where_seen(LockTable *table, const LockKey *key, LockRow *row)
 {
+	return ItemPointerIsValid(&table->seen) &&
+		fetch_place(table, &table->seen, SnapshotSelf, key, row);
+}
+
+/*
+ * Is there, in this place, a version of the key's row that the snapshot sees?
+ */
+static bool
+fetch_place(LockTable *table, ItemPointer tid, Snapshot snapshot,
+			const LockKey *key, LockRow *row)
+{
 	LockKey		found;
 
-	if (!ItemPointerIsValid(&table->seen) ||
-		!table_tuple_fetch_row_version(table->table, &table->seen,
-									   SnapshotSelf, table->slot))
+	if (!table_tuple_fetch_row_version(table->table, tid, snapshot,
+									   table->slot))
 		return false;
 	slot_getallattrs(table->slot);
 	lock_shape_read(row, table->slot->tts_values, table->slot->tts_isnull);
@@ -555,7 +644,7 @@ insert_index_entries(LockTable *table, TupleTableSlot *slot, bool unchanged)
 	List	   *indexes;
 	ListCell   *cell;
 
-	insert_index_entry(table->table, table->index, slot, unchanged);
+	insert_index_entry(table->table, open_index(table), slot, unchanged);
 	if (!lock_shape_has_twin_index())
 		return;
 

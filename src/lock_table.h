@@ -31,7 +31,7 @@
 typedef struct LockTable
 {
 	Relation	table;
-	Relation	index;			/* its primary key */
+	Relation	index;			/* its primary key; NULL until needed */
 	LOCKMODE	mode;
 	TupleTableSlot *slot;		/* the row found last */
 	ItemPointerData seen;		/* where the last look saw a row that nobody
