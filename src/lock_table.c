@@ -19,13 +19,12 @@
  * others have not committed; when a row moves to another page meanwhile, both
  * kinds can miss it.
  *
- * A find goes first to the place where the last look saw the row, and a look to
- * where this session last saw or wrote it, which is often where it still is:
- * that spares the index, and the dead versions before the live one.  What is
- * there may be another version by now, or another key's.  But a version of this
- * key that is live, and that nobody is changing, is the newest wherever it was
- * found, since a key never has two.  And a place cannot go while the table is
- * open, since its lock keeps it from being truncated.
+ * A find goes on with the version that the last look has left in the slot, if it
+ * is still good, and a look goes first to where this session last saw or wrote the
+ * row, which is often where it still is: that spares the index, and the dead
+ * versions before the live one.  What is there may be another version by now, or
+ * another key's.  But a version of this key that is live, and that nobody is
+ * changing, is the newest wherever it was found, since a key never has two.
  *
  * The index is scanned backward: entries of the same key are in the order of
  * their places in the table, so that the newest version tends to come first
@@ -79,10 +78,9 @@ static bool look_where_remembered(LockTable *table, const LockKey *key,
 								  LockLook *look);
 static IndexScanDesc begin_scan(LockTable *table, const LockKey *key,
 								Snapshot snapshot);
-static bool find_where_seen(LockTable *table, const LockKey *key,
-							LockRow *row);
-static bool fetch_place(LockTable *table, ItemPointer tid, Snapshot snapshot,
-						const LockKey *key, LockRow *row);
+static bool find_what_was_seen(LockTable *table, const LockKey *key,
+							   LockRow *row);
+static bool read_slot(LockTable *table, const LockKey *key, LockRow *row);
 static HeapTuple found_tuple(LockTable *table);
 static void copy_texts(LockRow *row);
 static void insert_index_entries(LockTable *table, TupleTableSlot *slot,
@@ -164,8 +162,9 @@ lock_table_find(LockTable *table, const LockKey *key, LockRow *row)
 	IndexScanDesc scan;
 	bool		found;
 
-	if (find_where_seen(table, key, row))
+	if (find_what_was_seen(table, key, row))
 		return true;
+	table->seen = false;
 
 	scan = begin_scan(table, key, SnapshotSelf);
 	found = index_getnext_slot(scan, BackwardScanDirection, table->slot);
@@ -280,7 +279,7 @@ lock_table_look(LockTable *table, const LockKey *key, LockLook *look)
 
 	look->found = look->changing = false;
 	look->pending = look->pending_free = false;
-	ItemPointerSetInvalid(&table->seen);
+	table->seen = false;
 	if (look_where_remembered(table, key, look))
 		return;
 
@@ -309,8 +308,8 @@ lock_table_look(LockTable *table, const LockKey *key, LockLook *look)
 			 */
 			if (!look->changing)
 			{
-				table->seen = table->slot->tts_tid;
-				remember_place(key->hash, &table->seen);
+				table->seen = true;
+				remember_place(key->hash, &table->slot->tts_tid);
 				break;
 			}
 			continue;
@@ -323,7 +322,8 @@ lock_table_look(LockTable *table, const LockKey *key, LockLook *look)
 		look->pending = true;
 	}
 	index_endscan(scan);
-	ExecClearTuple(table->slot);
+	if (!table->seen)
+		ExecClearTuple(table->slot);
 }
 
 /*
@@ -512,7 +512,7 @@ begin_use(LockTable *table, LOCKMODE mode)
 	table->mode = mode;
 	table->index = NULL;
 	table->slot = table_slot_create(table->table, NULL);
-	ItemPointerSetInvalid(&table->seen);
+	table->seen = false;
 }
 
 static Relation
@@ -564,46 +564,57 @@ look_where_remembered(LockTable *table, const LockKey *key, LockLook *look)
 {
 	Place	   *place = &places[key->hash % NUM_PLACES];
 	SnapshotData dirty;
+	Buffer		buffer;
+	bool		seen;
 
 	/* The table may have been truncated since. */
 	if (place->key_hash != key->hash || !ItemPointerIsValid(&place->tid) ||
 		ItemPointerGetBlockNumber(&place->tid) >= lock_table_pages(table))
 		return false;
 
+	/*
+	 * As an index scan does: dead versions make room for the next.  It moves
+	 * rows about, so that it has to come first.
+	 */
+	buffer = ReadBuffer(table->table, ItemPointerGetBlockNumber(&place->tid));
+	heap_page_prune_opt(table->table, buffer);
+
 	InitDirtySnapshot(dirty);
-	if (!fetch_place(table, &place->tid, &dirty, key, &look->row) ||
-		TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax))
+	seen = table_tuple_fetch_row_version(table->table, &place->tid, &dirty,
+										 table->slot) &&
+		!TransactionIdIsValid(dirty.xmin) &&
+		!TransactionIdIsValid(dirty.xmax) &&
+		read_slot(table, key, &look->row);
+	ReleaseBuffer(buffer);
+	if (!seen)
 		return false;
 	copy_texts(&look->row);
 	look->found = true;
-	table->seen = place->tid;
-
-	/* As an index scan does: dead versions make room for the next. */
-	heap_page_prune_opt(table->table,
-						((BufferHeapTupleTableSlot *) table->slot)->buffer);
-	ExecClearTuple(table->slot);
+	table->seen = true;
 	return true;
 }
 
+/*
+ * The slot's pin has kept the version that the look saw where it is; it remains
+ * to see whether it is still the newest.
+ */
 static bool
-find_where_seen(LockTable *table, const LockKey *key, LockRow *row)
+find_what_was_seen(LockTable *table, const LockKey *key, LockRow *row)
 {
-	return ItemPointerIsValid(&table->seen) &&
-		fetch_place(table, &table->seen, SnapshotSelf, key, row);
+	return table->seen &&
+		table_tuple_satisfies_snapshot(table->table, table->slot,
+									   SnapshotSelf) &&
+		read_slot(table, key, row);
 }
 
 /*
- * Is there, in this place, a version of the key's row that the snapshot sees?
+ * False if the row in the slot is another key's.
  */
 static bool
-fetch_place(LockTable *table, ItemPointer tid, Snapshot snapshot,
-			const LockKey *key, LockRow *row)
+read_slot(LockTable *table, const LockKey *key, LockRow *row)
 {
 	LockKey		found;
 
-	if (!table_tuple_fetch_row_version(table->table, tid, snapshot,
-									   table->slot))
-		return false;
 	slot_getallattrs(table->slot);
 	lock_shape_read(row, table->slot->tts_values, table->slot->tts_isnull);
 	key_from_stored(&found, row->key);

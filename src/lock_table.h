@@ -22,7 +22,6 @@
 #include "executor/tuptable.h"
 #include "nodes/pg_list.h"
 #include "storage/block.h"
-#include "storage/itemptr.h"
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -34,8 +33,8 @@ typedef struct LockTable
 	Relation	index;			/* its primary key; NULL until needed */
 	LOCKMODE	mode;
 	TupleTableSlot *slot;		/* the row found last */
-	ItemPointerData seen;		/* where the last look saw a row that nobody
-								 * was changing; or invalid */
+	bool		seen;			/* the slot has the row that the last look
+								 * found, which nobody was changing */
 } LockTable;
 
 /*
