@@ -1,0 +1,23 @@
+"""A command under a lock, in one call."""
+
+from measure import scenario
+from ways import Bursts, Pgbench
+
+
+@scenario('exclusively', 'do_exclusively of a trivial command', [
+    'at most 1.3 times pg_advisory_xact_lock and EXECUTE in PL/pgSQL',
+], seconds=(4, 55))
+def exclusively(s):
+    """The command is SELECT 1, one client. The function in PL/pgSQL does the
+    least that can be done: no key but a number, no time to live, no queue."""
+    pg = s.servers.pg()
+    table = s.interleave('calls through the socket, 1 client', 'us a call', {
+        'distlock': Pgbench(pg, "SELECT distlock.do_exclusively('nightly-interest', '1 min', 'SELECT 1');"),
+        'PL/pgSQL': Pgbench(pg, "SELECT peer.exclusively(1, 'SELECT 1');"),
+    })
+    s.ratio('through the socket', table, 'distlock', 'PL/pgSQL', 1.3)
+    table = s.interleave('calls in a loop within the server', 'us a call', {'all': Bursts(pg, {
+        'distlock': ("PERFORM distlock.do_exclusively('nightly-interest', '1 min', 'SELECT 1'); COMMIT;", ''),
+        'PL/pgSQL': ("PERFORM peer.exclusively(1, 'SELECT 1'); COMMIT;", ''),
+    }, 200)})
+    s.ratio('loop within the server', table, 'distlock', 'PL/pgSQL')
