@@ -537,9 +537,10 @@ worker_ended(Database *database, WorkerEnd end)
 {
 	DatabaseSlot *slot;
 	bool		asked = false;
-	TimestampTz ran = database->state == DATABASE_RUNNING ?
-	GetCurrentTimestamp() - database->since : 0;
+	int64		ran = 0;
 
+	if (database->state == DATABASE_RUNNING)
+		ran = GetCurrentTimestamp() - database->since;
 	if (database->handle != NULL)
 		pfree(database->handle);
 	database->handle = NULL;

@@ -390,10 +390,11 @@ static void
 look_for_extension(void)
 {
 	static TimestampTz last_look = 0;
-	int64		interval = shared_is_preloaded() && !slot->drop_prepared ?
-	LOOK_FOR_EXTENSION_PRELOADED : LOOK_FOR_EXTENSION;
+	int64		interval = LOOK_FOR_EXTENSION;
 	bool		there;
 
+	if (shared_is_preloaded() && !slot->drop_prepared)
+		interval = LOOK_FOR_EXTENSION_PRELOADED;
 	if (last_look == 0)
 		last_look = slot->started_at;
 	if (!slot->check_extension &&
