@@ -22,6 +22,7 @@
 #include "parser/parser.h"
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "errors.h"
 #include "exclusive.h"
@@ -118,6 +119,7 @@ exclusive_run(AcquireRequest *request, const char *command, Refusal *refusal)
 	Frame	   *outer = innermost;
 	Frame		frame;
 	Grant		grant;
+	bool		released;
 
 	statements = split(command);
 
@@ -139,7 +141,10 @@ exclusive_run(AcquireRequest *request, const char *command, Refusal *refusal)
 	{
 		innermost = &frame;
 		(void) run_statements(statements, true);
-		if (!lease_release(frame.key, frame.token))
+		PushActiveSnapshot(GetTransactionSnapshot());
+		released = lease_release(frame.key, frame.token);
+		PopActiveSnapshot();
+		if (!released)
 			ereport(ERROR,
 					(errcode(ERRCODE_LOCK_NOT_HELD),
 					 errmsg("lock \"%s\" was lost while the command ran",

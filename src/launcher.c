@@ -572,7 +572,7 @@ worker_ended(Database *database, WorkerEnd end)
 				proc_exit(0);
 			break;
 		case END_ASKED:
-			database_change(database, DATABASE_STOPPED);
+			database_change(database, asked ? DATABASE_UNKNOWN : DATABASE_STOPPED);
 			break;
 		case END_MADE_WAY:
 			database_rest(database, RETRY_WANTED);

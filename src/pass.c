@@ -111,6 +111,7 @@ static Oid	storage = InvalidOid;	/* the table's file that was looked at */
 static TimestampTz full_round_at;
 static TimestampTz pass_began;
 static int64 pass_time;			/* microseconds spent in the steps */
+static instr_time step_began;	/* without waiting for NOTIFY's lock */
 
 static PendingWarning pending_warnings[MAX_PENDING_WARNINGS];
 
@@ -118,8 +119,8 @@ static PendingWarning pending_warnings[MAX_PENDING_WARNINGS];
 static int	next_group = 0;
 static int	failing_group = -1;
 
-static StepResult work(LockTable *table, instr_time began, List **looks);
-static bool step_is_long_enough(int rows, instr_time began);
+static StepResult work(LockTable *table, List **looks);
+static bool step_is_long_enough(int rows);
 static StepResult give_up(StepResult result, int64 retry);
 static Look *look_at_group(LockTable *table, int group,
 						   TransactionId horizon);
@@ -134,7 +135,7 @@ static void add_candidate(Look *look, CandidateKind kind, const LockRow *row);
 static int	treat(LockTable *table, Look *look, Candidate *candidate,
 				  TransactionId horizon);
 static bool session_is_over(Look *look, const LockRow *row);
-static int64 microseconds_since(instr_time began);
+static int64 step_time(void);
 
 void
 pass_begin(DatabaseSlot *of)
@@ -159,12 +160,11 @@ pass_step(void)
 	List	   *looks = NIL;
 	ListCell   *cell;
 	MemoryContext caller = CurrentMemoryContext;
-	instr_time	began;
 	int64		time;
 	StepResult	result;
 	LockTableState state;
 
-	INSTR_TIME_SET_CURRENT(began);
+	INSTR_TIME_SET_CURRENT(step_began);
 	if (!in_pass)
 	{
 		pass_began = GetCurrentTimestamp();
@@ -196,7 +196,7 @@ pass_step(void)
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(step_context);
-	result = work(&table, began, &looks);
+	result = work(&table, &looks);
 	failing_group = -1;
 	PopActiveSnapshot();
 	lock_table_close(&table, true);
@@ -211,7 +211,7 @@ pass_step(void)
 		schedule_set(look->group, look->now, look->due, look->has_sessions);
 	}
 
-	time = microseconds_since(began);
+	time = step_time();
 	pass_time += time;
 	slot->longest_step = Max(slot->longest_step, time);
 	if (result == STEP_DONE)
@@ -253,7 +253,7 @@ give_up(StepResult result, int64 retry)
  * enough.
  */
 static StepResult
-work(LockTable *table, instr_time began, List **looks)
+work(LockTable *table, List **looks)
 {
 	TransactionId horizon = lock_table_horizon(table);
 	int			rows = 0;
@@ -285,9 +285,12 @@ work(LockTable *table, instr_time began, List **looks)
 		*looks = lappend(*looks, look);
 		foreach(cell, look->candidates)
 		{
-			/* Warnings come first, and are not given twice. */
+			/*
+			 * Warnings come first, and are not given twice.  Something has to
+			 * be done in each step, however slow it is.
+			 */
 			if (((Candidate *) lfirst(cell))->kind != CANDIDATE_WARNING &&
-				step_is_long_enough(rows, began))
+				rows > 0 && step_is_long_enough(rows))
 			{
 				look->due = DT_NOBEGIN;
 				next_group--;
@@ -295,15 +298,15 @@ work(LockTable *table, instr_time began, List **looks)
 			}
 			rows += treat(table, look, lfirst(cell), horizon);
 		}
-		if (step_is_long_enough(rows, began))
+		if (step_is_long_enough(rows))
 			return STEP_MORE;
 	}
 }
 
 static bool
-step_is_long_enough(int rows, instr_time began)
+step_is_long_enough(int rows)
 {
-	return rows >= ROWS_PER_STEP || microseconds_since(began) >= STEP_TIME_US;
+	return rows >= ROWS_PER_STEP || step_time() >= STEP_TIME_US;
 }
 
 /*
@@ -323,6 +326,8 @@ prepare_to_announce(int rows)
 		return false;
 	failing_group = -1;			/* not the page's fault */
 	event_lock_take();
+	/* The time that counts is that in which keys are locked. */
+	INSTR_TIME_SET_CURRENT(step_began);
 	return true;
 }
 
@@ -539,11 +544,11 @@ session_is_over(Look *look, const LockRow *row)
 }
 
 static int64
-microseconds_since(instr_time began)
+step_time(void)
 {
 	instr_time	now;
 
 	INSTR_TIME_SET_CURRENT(now);
-	INSTR_TIME_SUBTRACT(now, began);
+	INSTR_TIME_SUBTRACT(now, step_began);
 	return (int64) INSTR_TIME_GET_MICROSEC(now);
 }

@@ -9,6 +9,7 @@ use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use DistlockTest;
 use DistlockWorker;
+use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -50,6 +51,25 @@ await('the lapsed leases to be freed', sub {
 });
 await('the worker to be well again', sub { worker_state($other, 'postgres') eq 'running' });
 is(scalar(log_lines($node, 0, qr/ERROR: .*lock timeout/)), 1, 'reported once');
+
+# Others who notify all the time, with slow commits: the worker has to wait for
+# the lock each time, longer than a step may take, and gets on nevertheless.
+$node->append_conf('postgresql.conf', "fsync = on\ncommit_delay = 20000\ncommit_siblings = 0");
+$node->reload;
+$other->query('CREATE TABLE noise (i integer)');
+my $script = "$PostgreSQL::Test::Utils::tmp_check/notify.sql";
+append_to_file($script, "BEGIN; INSERT INTO noise VALUES (1); NOTIFY elsewhere; COMMIT;\n");
+my ($output, $errors);
+my $load = IPC::Run::start([ 'pgbench', '-n', '-c', 4, '-T', 120, '-f', $script, $node->connstr('postgres') ],
+	'>', \$output, '2>', \$errors);
+await('the load', sub { $other->query('SELECT count(*) > 10 FROM noise') eq 't' });
+$other->query(q{SELECT distlock.acquire('noisy ' || i, '1 ms') FROM generate_series(1, 50) i});
+await('the leases to be freed', sub {
+	$other->query(q{SELECT count(*) FROM distlock.lock WHERE token IS NOT NULL AND key LIKE 'noisy %'}) == 0;
+});
+ok($load->pumpable, 'beside many who notify, leases are ended, too');
+$load->signal('TERM');
+eval { $load->finish };
 
 $_->quit foreach $stuck, $other;
 $node->stop;
