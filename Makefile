@@ -3,12 +3,38 @@ EXTVERSION = 1.0
 
 MODULE_big = distlock
 DATA = sql/distlock--1.0.sql
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+SOURCES = $(sort $(wildcard src/*.c))
 HEADERS =
+
+# The mirror in Redis needs hiredis; WITH_REDIS=no leaves it out.  With hiredis 1
+# and its part for TLS (hiredis_ssl), it can be reached by TLS as well.
+WITH_REDIS ?= yes
+PKG_CONFIG ?= pkg-config
+REDIS_SOURCES = $(filter-out src/mirror_marks.c src/mirror_settings.c \
+	src/mirror_sql.c src/mirrors_none.c, $(wildcard src/mirror*.c)) \
+	src/page_marks.c src/password_file.c src/redis.c src/redis_tls.c src/resolve.c
+ifeq ($(WITH_REDIS),no)
+OBJS = $(patsubst %.c,%.o,$(filter-out $(REDIS_SOURCES),$(SOURCES)))
+else
+OBJS = $(patsubst %.c,%.o,$(filter-out src/mirrors_none.c,$(SOURCES)))
+ifneq ($(filter-out clean distclean installcheck indent indent-check,$(or $(MAKECMDGOALS),all)),)
+ifeq ($(shell $(PKG_CONFIG) --exists hiredis && echo yes),)
+$(error hiredis was not found: install libhiredis-dev and pkg-config, or run make WITH_REDIS=no)
+endif
+endif
+REDIS_FLAGS = -DDISTLOCK_WITH_REDIS
+REDIS_LIBS = $(shell $(PKG_CONFIG) --libs hiredis)
+ifeq ($(shell $(PKG_CONFIG) --exists hiredis_ssl openssl && echo yes),yes)
+REDIS_FLAGS += -DDISTLOCK_WITH_TLS
+REDIS_LIBS = $(shell $(PKG_CONFIG) --libs hiredis_ssl hiredis openssl)
+endif
+endif
+SHLIB_LINK = $(REDIS_LIBS)
 
 # Only what PostgreSQL looks up is exported; up to version 15 it has no word
 # for that itself.
-PG_CPPFLAGS = -D'PGDLLEXPORT=__attribute__((visibility("default")))'
+PG_CPPFLAGS = -D'PGDLLEXPORT=__attribute__((visibility("default")))' \
+	$(REDIS_FLAGS)
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-cast-function-type -fvisibility=hidden
 

@@ -405,6 +405,14 @@ CREATE FUNCTION distlock.reset_stats() RETURNS void
 REVOKE ALL ON FUNCTION distlock.reset_stats() FROM PUBLIC;
 COMMENT ON FUNCTION distlock.reset_stats() IS 'set all that is counted for this database back to zero. Errors: 42501';
 
+CREATE FUNCTION distlock.mirror_check(timeout interval DEFAULT '30 s', OUT mirror text,
+		OUT key text, OUT redis_key text, OUT problem text) RETURNS SETOF record
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_mirror_check';
+REVOKE ALL ON FUNCTION distlock.mirror_check(interval) FROM PUBLIC;
+COMMENT ON FUNCTION distlock.mirror_check(interval) IS 'compare the locks with what is in Redis, by the worker: a row for each difference, which is then repaired. Problems: not connected, missing, foreign, different, expires early, expires late, surplus. Errors: 55000 no worker, no mirror, or not done in time; 0A000 built without Redis; 22004, 22023, 42501';
+
+GRANT EXECUTE ON FUNCTION distlock.mirror_check(interval) TO @extowner@;
 GRANT EXECUTE ON FUNCTION distlock.start_worker() TO @extowner@;
 GRANT EXECUTE ON FUNCTION distlock.stop_worker() TO @extowner@;
 GRANT EXECUTE ON FUNCTION distlock.reset_stats() TO @extowner@;
@@ -418,13 +426,40 @@ CREATE FUNCTION distlock.read_worker_status(OUT database oid, OUT state text, OU
 	AS 'MODULE_PATHNAME', 'distlock_read_worker_status';
 COMMENT ON FUNCTION distlock.read_worker_status() IS 'the worker of this database, to members of pg_read_all_stats those of all; see the view distlock.worker_status';
 
+CREATE FUNCTION distlock.read_mirror_status(OUT database oid, OUT mirror text, OUT state text,
+		OUT since timestamptz, OUT lag_ms double precision, OUT keys bigint,
+		OUT conflicts bigint, OUT connections bigint, OUT reconciled_at timestamptz,
+		OUT errors bigint, OUT last_error text, OUT last_error_at timestamptz,
+		OUT rank integer) RETURNS SETOF record
+	LANGUAGE c VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'distlock_read_mirror_status';
+COMMENT ON FUNCTION distlock.read_mirror_status() IS 'the mirrors of this database in Redis, to members of pg_read_all_stats those of all; see the view distlock.mirror_status';
+
+CREATE VIEW distlock.mirror_status WITH (security_barrier) AS
+	SELECT d.datname AS database, m.mirror, m.state, m.since, m.lag_ms, m.keys, m.conflicts,
+		m.connections, m.reconciled_at, m.errors, m.last_error, m.last_error_at
+	FROM distlock.read_mirror_status() m
+		JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) m.database;
+COMMENT ON VIEW distlock.mirror_status IS 'the mirrors of this database in Redis, to members of pg_read_all_stats those of all; state is disconnected, connecting, reconciling, failing or connected';
+
 CREATE VIEW distlock.worker_status WITH (security_barrier) AS
 	SELECT d.datname AS database, w.state, w.pid, w.started_at, w.last_pass_at,
 		w.last_pass_ms, w.longest_step_ms, w.next_pass_at, w.passes, w.expired, w.purged,
-		w.errors, w.last_error, w.last_error_at
+		w.errors, w.last_error, w.last_error_at, m.state AS mirror_state,
+		m.since AS mirror_since, m.lag_ms AS mirror_lag_ms, m.keys AS mirror_keys,
+		m.conflicts AS mirror_conflicts, m.last_error AS mirror_last_error
 	FROM distlock.read_worker_status() w
-		JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) w.database;
-COMMENT ON VIEW distlock.worker_status IS 'the worker of this database, to members of pg_read_all_stats those of all; state is off, stopped, starting, running or failed';
+		JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) w.database
+		LEFT JOIN (
+			SELECT DISTINCT ON (s.database) s.database, s.state, s.since,
+				pg_catalog.max(s.lag_ms) OVER one AS lag_ms,
+				pg_catalog.min(s.keys) OVER one AS keys,
+				(pg_catalog.sum(s.conflicts) OVER one)::bigint AS conflicts, s.last_error
+			FROM distlock.read_mirror_status() s
+			WINDOW one AS (PARTITION BY s.database)
+			ORDER BY s.database, s.rank) m
+			ON m.database OPERATOR(pg_catalog.=) w.database;
+COMMENT ON VIEW distlock.worker_status IS 'the worker of this database, to members of pg_read_all_stats those of all; state is off, stopped, starting, running or failed; of several mirrors the one that is worst off';
 
 CREATE FUNCTION distlock.read_stats(OUT database oid, OUT grants bigint, OUT refusals bigint,
 		OUT releases bigint, OUT extensions bigint, OUT expiries bigint, OUT take_overs bigint,
@@ -467,5 +502,6 @@ COMMENT ON VIEW distlock.busiest_keys IS 'the keys of this database with most gr
 
 -- What everybody may do; README has the block for the other choice.
 GRANT USAGE ON SCHEMA distlock TO PUBLIC;
-GRANT SELECT ON distlock.locks, distlock.waiters, distlock.worker_status, distlock.stats,
+GRANT SELECT ON distlock.locks, distlock.waiters, distlock.worker_status,
+	distlock.mirror_status, distlock.stats,
 	distlock.stats_histograms, distlock.busiest_keys TO PUBLIC;

@@ -18,12 +18,14 @@
 #if PG_VERSION_NUM >= 170000
 #include "storage/dsm_registry.h"
 #endif
+#include "storage/latch.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
 #include "utils/backend_status.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/wait_event.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -196,6 +198,16 @@ compat_guc_alloc(size_t size)
 #endif
 }
 
+static inline void
+compat_guc_free(void *memory)
+{
+#if PG_VERSION_NUM >= 160000
+	guc_free(memory);
+#else
+	free(memory);
+#endif
+}
+
 /* Switch the limit to the length of transactions off, where there is one. */
 static inline void
 compat_no_transaction_timeout(void)
@@ -253,6 +265,32 @@ compat_wait_event_worker(void)
 	return event;
 #else
 	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/* While it waits for what Redis has to say. */
+static inline uint32
+compat_wait_event_mirror(void)
+{
+#if PG_VERSION_NUM >= 170000
+	static uint32 event = 0;
+
+	if (event == 0)
+		event = WaitEventExtensionNew("DistlockMirror");
+	return event;
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/* A set of events that outlasts transactions. */
+static inline WaitEventSet *
+compat_wait_event_set(int nevents)
+{
+#if PG_VERSION_NUM >= 170000
+	return CreateWaitEventSet(NULL, nevents);
+#else
+	return CreateWaitEventSet(TopMemoryContext, nevents);
 #endif
 }
 

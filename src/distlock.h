@@ -18,6 +18,10 @@
 #define OWNER_MAX_BYTES		256
 #define DATA_MAX_BYTES		4096
 
+/* How many mirrors a database can have, and how long their names are. */
+#define MAX_MIRRORS			4
+#define MIRROR_NAME_SIZE	320
+
 /* The longest time anybody may ask to wait: 24 hours, in microseconds. */
 #define WAIT_MAX			(24 * USECS_PER_HOUR)
 

@@ -13,18 +13,17 @@
 #include "postgres.h"
 
 #include "catalog/pg_database.h"
-#include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 
 #include "compat.h"
 #include "events.h"
+#include "row_json.h"
 #include "settings.h"
 
 #define CHANNEL "distlock"
@@ -72,21 +71,16 @@ char *
 event_payload(EventKind kind, const LockRow *row, TimestampTz at)
 {
 	StringInfoData payload;
-	char		time[MAXDATELEN + 1];
-	int			utc = 0;
 
 	initStringInfo(&payload);
 	appendStringInfo(&payload, "{\"version\":1,\"event\":\"%s\",\"key\":",
 					 names[kind]);
 	escape_json(&payload, text_to_cstring(row->key));
-	appendStringInfo(&payload, ",\"fence\":" INT64_FORMAT ",\"owner\":",
-					 row->fence);
-	if (row->owner != NULL)
-		escape_json(&payload, text_to_cstring(row->owner));
-	else
-		appendStringInfoString(&payload, "null");
-	JsonEncodeDateTime(time, TimestampTzGetDatum(at), TIMESTAMPTZOID, &utc);
-	appendStringInfo(&payload, ",\"at\":\"%s\"}", time);
+	appendStringInfoChar(&payload, ',');
+	row_json_append(&payload, row);
+	appendStringInfoString(&payload, ",\"at\":");
+	row_json_append_time(&payload, at);
+	appendStringInfoChar(&payload, '}');
 	return payload.data;
 }
 

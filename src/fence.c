@@ -123,6 +123,16 @@ fence_advance(void)
 	return base;
 }
 
+int64
+fence_epoch(void)
+{
+	SequenceState epoch;
+
+	ensure_epoch(relations_oid(REL_FENCE_SEQ));
+	sequence_read(relations_oid(REL_EPOCH_SEQ), &epoch);
+	return epoch.is_called ? epoch.last_value : 0;
+}
+
 void
 fence_record_incarnation(void)
 {

@@ -18,6 +18,12 @@ extern int64 fence_next(int64 above);
 /* Begin a new epoch; all later fences are greater than the result. */
 extern int64 fence_advance(void);
 
+/*
+ * The epoch of this incarnation of the data, which is begun if it has not been
+ * yet; 0 for the first.
+ */
+extern int64 fence_epoch(void);
+
 /* Note the incarnation of the data, when the extension is created. */
 extern void fence_record_incarnation(void);
 

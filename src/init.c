@@ -26,6 +26,7 @@
 #include "launcher.h"
 #include "lease_row.h"
 #include "lock_table.h"
+#include "mirror_marks.h"
 #include "purge.h"
 #include "quick_commit.h"
 #include "relations.h"
@@ -108,6 +109,7 @@ at_xact_event(XactEvent event, void *arg)
 			quick_commit_at_pre_commit();
 			break;
 		case XACT_EVENT_COMMIT:
+			mirror_marks_at_commit();
 			wake_at_xact_commit();
 			quick_commit_at_commit();
 			key_lock_at_xact_end();
@@ -118,11 +120,13 @@ at_xact_event(XactEvent event, void *arg)
 			event_at_xact_end();
 			break;
 		case XACT_EVENT_PREPARE:
+			mirror_marks_at_commit();
 			worker_at_prepare();
 			changes_at_xact_end(true, false);
 			hold_at_xact_end(true);
 			/* FALLTHROUGH */
 		case XACT_EVENT_ABORT:
+			mirror_marks_at_abort();
 			session_lock_at_xact_abort();
 			wake_at_xact_end();
 			quick_commit_at_xact_end();

@@ -3,7 +3,7 @@
  * lock_shape.h
  *	  What the table of locks looks like: its columns, as rows and as tuples.
  *
- * For lock_table.c alone.
+ * For lock_table.c and lock_page.c alone.
  *
  *-------------------------------------------------------------------------
  */

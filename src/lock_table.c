@@ -3,8 +3,9 @@
  * lock_table.c
  *	  The table of locks: how rows are found, judged and written.
  *
- * This is the only file that touches the table.  It uses the table's and the
- * index's access methods directly and not SQL: no search_path, operator,
+ * This is the only file that touches the table, with lock_page.c, which reads
+ * whole pages of it.  It uses the table's and the index's access methods
+ * directly and not SQL: no search_path, operator,
  * trigger, rule or policy can get in between, the newest version of a row is
  * seen at every isolation level, and it costs a fraction.
  *
@@ -42,7 +43,6 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
-#include "storage/freespace.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -54,6 +54,7 @@
 #include "key.h"
 #include "lock_shape.h"
 #include "lock_table.h"
+#include "mirror_marks.h"
 #include "relations.h"
 #include "schedule.h"
 #include "shared.h"
@@ -446,66 +447,6 @@ lock_table_storage(LockTable *table)
 	return table->table->rd_rel->relfilenode;
 }
 
-/*
- * Reading the page also prunes it: what earlier purges deleted becomes free
- * space, which is reported so that it is used before the table grows.
- */
-void
-lock_table_visit_page(LockTable *table, BlockNumber page_number,
-					  TransactionId horizon, LockRowVisitor visit, void *arg)
-{
-	Relation	rel = table->table;
-	TupleDesc	descriptor = RelationGetDescr(rel);
-	Datum	   *values = palloc(descriptor->natts * sizeof(Datum));
-	bool	   *isnull = palloc(descriptor->natts * sizeof(bool));
-	Buffer		buffer = ReadBuffer(rel, page_number);
-	Page		page;
-	Size		space;
-
-	heap_page_prune_opt(rel, buffer);
-
-	LockBuffer(buffer, BUFFER_LOCK_SHARE);
-	page = BufferGetPage(buffer);
-	space = PageGetHeapFreeSpace(page);
-	for (OffsetNumber offset = FirstOffsetNumber;
-		 offset <= PageGetMaxOffsetNumber(page);
-		 offset = OffsetNumberNext(offset))
-	{
-		ItemId		item = PageGetItemId(page, offset);
-		SnapshotData dirty;
-		HeapTupleData tuple;
-		TransactionId xmin;
-		LockRow		row;
-
-		if (!ItemIdIsNormal(item))
-			continue;
-		tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
-		tuple.t_len = ItemIdGetLength(item);
-		tuple.t_tableOid = RelationGetRelid(rel);
-		ItemPointerSet(&tuple.t_self, page_number, offset);
-
-		InitDirtySnapshot(dirty);
-		if (!HeapTupleSatisfiesVisibility(&tuple, &dirty, buffer))
-			continue;
-		xmin = HeapTupleHeaderGetXmin(tuple.t_data);
-		heap_deform_tuple(&tuple, descriptor, values, isnull);
-		lock_shape_read(&row, values, isnull);
-		visit(&row,
-			  TransactionIdIsValid(dirty.xmin) || TransactionIdIsValid(dirty.xmax),
-			  !TransactionIdIsNormal(xmin) || TransactionIdPrecedes(xmin, horizon),
-			  arg);
-	}
-	UnlockReleaseBuffer(buffer);
-
-	if (GetRecordedFreeSpace(rel, page_number) < space)
-	{
-		RecordPageWithFreeSpace(rel, page_number, space);
-		FreeSpaceMapVacuumRange(rel, page_number, page_number + 1);
-	}
-	pfree(values);
-	pfree(isnull);
-}
-
 static void
 begin_use(LockTable *table, LOCKMODE mode)
 {
@@ -545,6 +486,7 @@ note_written(const LockRow *row, const ItemPointerData *tid)
 	key_from_stored(&key, row->key);
 	remember_place(key.hash, tid);
 	schedule_note(ItemPointerGetBlockNumber(tid), schedule_row_due(row));
+	mirror_marks_note(ItemPointerGetBlockNumber(tid));
 }
 
 static void

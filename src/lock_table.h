@@ -62,15 +62,6 @@ typedef enum LockTableState
 } LockTableState;
 
 /*
- * Called for each row version on a page that is or may become the newest of its
- * row; the page is locked, so that it has to be quick and must not look at
- * other pages.  Pending: a transaction that has not ended wrote or is changing
- * it.  Settled: every snapshot can see it.
- */
-typedef void (*LockRowVisitor) (const LockRow *row, bool pending, bool settled,
-								void *arg);
-
-/*
  * Open and close.  Raises 55000 when the table is not there or not as the
  * extension made it; try_open says so instead, and does not wait.  With
  * keep_lock the table's lock is kept to the end of the transaction, as is fit
@@ -130,9 +121,6 @@ extern List *lock_table_keys_with_hash(LockTable *table, const uint64 *hashes,
 extern Oid	lock_table_storage(LockTable *table);
 
 extern BlockNumber lock_table_pages(LockTable *table);
-extern void lock_table_visit_page(LockTable *table, BlockNumber page,
-								  TransactionId horizon, LockRowVisitor visit,
-								  void *arg);
 
 /* Raise 55000: the table is not as the extension made it. */
 pg_noreturn extern void lock_table_error_unfit(void);

@@ -36,6 +36,7 @@
 #include "events.h"
 #include "holder.h"
 #include "key.h"
+#include "lock_page.h"
 #include "pass.h"
 #include "purge.h"
 #include "schedule.h"
@@ -348,12 +349,12 @@ look_at_group(LockTable *table, int group, TransactionId horizon)
 	schedule_group_pages(group, &page, &end);
 	end = Min(end, lock_table_pages(table));
 	for (; page < end; page++)
-		lock_table_visit_page(table, page, horizon, look_at_row, look);
+		lock_page_visit(table, page, horizon, look_at_row, look);
 	return look;
 }
 
 /*
- * See lock_table_visit_page().
+ * See lock_page_visit().
  */
 static void
 look_at_row(const LockRow *row, bool pending, bool settled, void *arg)

@@ -13,7 +13,7 @@
  * every row added and removes some rows there, so that the number of rows
  * not needed does not grow beyond those of the last seconds and what snapshots
  * hold back.  The space of the
- * rows is used again (lock_table_visit_page); dead index entries are left to
+ * rows is used again (lock_page_visit); dead index entries are left to
  * autovacuum, for which the table has thresholds of its own.
  *
  * Nothing here waits, and nothing fails for want of a lock: rows that others
@@ -36,6 +36,7 @@
 #include "holder.h"
 #include "key_lock.h"
 #include "lease_row.h"
+#include "lock_page.h"
 #include "lock_table.h"
 #include "purge.h"
 #include "session_lock.h"
@@ -211,7 +212,7 @@ purge_page(LockTable *table, BlockNumber page, TransactionId horizon,
 	ListCell   *cell;
 	int			rows = 0;
 
-	lock_table_visit_page(table, page, horizon, sweep_row, &sweep);
+	lock_page_visit(table, page, horizon, sweep_row, &sweep);
 	foreach(cell, sweep.candidates)
 	{
 		Candidate  *candidate = lfirst(cell);

@@ -19,6 +19,7 @@
 #include "utils/varlena.h"
 
 #include "distlock.h"
+#include "mirror_settings.h"
 #include "settings.h"
 
 #define DEFAULT_MAX_DATABASES 16
@@ -126,10 +127,12 @@ settings_define(void)
 							 0,
 							 NULL, NULL, NULL);
 
+	mirror_settings_define();
+
 	/* Loaded later, it has no say, but is not to be complained of either. */
 	DefineCustomIntVariable("distlock.max_databases",
 							"Sets how many databases can have statistics and a worker.",
-							"Each takes about 3 kB of shared memory.  It needs distlock in shared_preload_libraries.",
+							"Each takes about 7 kB of shared memory.  It needs distlock in shared_preload_libraries.",
 							process_shared_preload_libraries_in_progress ?
 							&setting_max_databases : &unused_max_databases,
 							DEFAULT_MAX_DATABASES, 1, 1024,

@@ -195,7 +195,8 @@ shared_free_slot(DatabaseSlot *slot)
 void
 shared_clear_slot(DatabaseSlot *slot)
 {
-	slot->asked = slot->stopped = slot->failing = slot->check_extension = false;
+	slot->asked = slot->stopped = slot->failing = false;
+	slot->check_extension = slot->drop_prepared = false;
 	slot->state = WORKER_NONE;
 	slot->end = END_FAILED;
 	slot->worker_pid = slot->keeper_pid = 0;
@@ -206,8 +207,15 @@ shared_clear_slot(DatabaseSlot *slot)
 	slot->last_error[0] = '\0';
 	pg_atomic_write_u64(&slot->wake_at, (uint64) DT_NOEND);
 	pg_atomic_write_u32(&slot->session_ended, 0);
+	pg_atomic_write_u32(&slot->mirror_wanted, 0);
+	pg_atomic_write_u32(&slot->mirror_changed, 0);
 	for (int i = 0; i < DIRTY_WORDS; i++)
+	{
 		pg_atomic_write_u32(&slot->dirty[i], 0);
+		pg_atomic_write_u32(&slot->mirror_dirty[i], 0);
+	}
+	slot->num_mirrors = 0;
+	slot->check = 0;
 
 	slot->stats_since = GetCurrentTimestamp();
 	for (int i = 0; i < NUM_COUNTERS; i++)
@@ -405,8 +413,13 @@ initialize(void *memory)
 		slot->database = InvalidOid;
 		pg_atomic_init_u64(&slot->wake_at, (uint64) DT_NOEND);
 		pg_atomic_init_u32(&slot->session_ended, 0);
+		pg_atomic_init_u32(&slot->mirror_wanted, 0);
+		pg_atomic_init_u32(&slot->mirror_changed, 0);
 		for (int j = 0; j < DIRTY_WORDS; j++)
+		{
 			pg_atomic_init_u32(&slot->dirty[j], 0);
+			pg_atomic_init_u32(&slot->mirror_dirty[j], 0);
+		}
 		for (int j = 0; j < NUM_COUNTERS; j++)
 			pg_atomic_init_u64(&slot->counters[j], 0);
 		for (int j = 0; j < HISTOGRAM_BUCKETS; j++)

@@ -21,9 +21,11 @@
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
 #include "storage/block.h"
+#include "storage/dsm.h"
 #include "storage/spin.h"
 
 #include "compat.h"
+#include "distlock.h"
 
 /* See README.worker.md. */
 typedef enum WorkerState
@@ -86,6 +88,31 @@ typedef enum StatsCounter
 
 #define LAST_ERROR_SIZE 128
 
+/* Where a mirror is, for people; see README.mirror.md for the states. */
+typedef enum MirrorState
+{
+	MIRROR_DISCONNECTED,
+	MIRROR_CONNECTING,
+	MIRROR_RECONCILING,
+	MIRROR_FAILING,
+	MIRROR_CONNECTED
+} MirrorState;
+
+typedef struct MirrorStatus
+{
+	char		name[MIRROR_NAME_SIZE];
+	MirrorState state;
+	TimestampTz since;			/* of the state */
+	TimestampTz behind_since;	/* when it had everything last; 0: it has */
+	TimestampTz reconciled_at;	/* 0: never */
+	int64		keys;			/* in Redis */
+	int64		conflicts;		/* locks that meet another program's value */
+	int64		connections;
+	int64		errors;
+	TimestampTz last_error_at;	/* 0: never */
+	char		last_error[LAST_ERROR_SIZE];
+} MirrorStatus;
+
 typedef struct DatabaseSlot
 {
 	/* Under the mutex. */
@@ -113,11 +140,21 @@ typedef struct DatabaseSlot
 	int64		errors;
 	TimestampTz last_error_at;
 	char		last_error[LAST_ERROR_SIZE];
+	int			num_mirrors;
+	MirrorStatus mirrors[MAX_MIRRORS];
+
+	/* Under the mutex: who asks the worker for a check of the mirrors. */
+	dsm_handle	check;			/* the queue of the answer; 0: nobody asks */
 
 	/* When the worker has something to do next; see schedule.c. */
 	pg_atomic_uint64 wake_at;
 	pg_atomic_uint32 session_ended;
 	pg_atomic_uint32 dirty[DIRTY_WORDS];
+
+	/* What it has to mirror; see mirror_marks.c. */
+	pg_atomic_uint32 mirror_wanted;
+	pg_atomic_uint32 mirror_changed;
+	pg_atomic_uint32 mirror_dirty[DIRTY_WORDS];
 
 	/* Statistics; see stats.c. */
 	TimestampTz stats_since;

@@ -32,6 +32,7 @@
 
 #include "compat.h"
 #include "lock_table.h"
+#include "mirrors.h"
 #include "pass.h"
 #include "relations.h"
 #include "schedule.h"
@@ -81,7 +82,9 @@ static void look_for_extension(void);
 static bool extension_is_there(void);
 static bool is_time_to_work(void);
 static void work(void);
+static bool work_on_mirrors(void);
 static void handle_error(void);
+static ErrorData *end_failed(void);
 static void note_failure(int code, const char *message);
 static void note_success(void);
 static void rest(void);
@@ -123,14 +126,17 @@ distlock_worker_main(Datum database)
 
 	for (;;)
 	{
+		bool		more;
+
 		ResetLatch(MyLatch);
 		/* There is nothing to cancel between two steps. */
 		QueryCancelPending = false;
 		CHECK_FOR_INTERRUPTS();
 		look_around();
+		more = work_on_mirrors();
 		if (is_time_to_work())
 			work();
-		else
+		else if (!more)
 			rest();
 	}
 }
@@ -315,6 +321,7 @@ enter(Oid database)
 	slot->started_at = GetCurrentTimestamp();
 	slot->last_pass_at = 0;
 	pass_begin(slot);
+	mirrors_begin(slot, database_name);
 	shared_lock();
 	slot->state = WORKER_RUNNING;
 	shared_unlock();
@@ -331,6 +338,7 @@ enter(Oid database)
 static void
 at_exit(int code, Datum arg)
 {
+	mirrors_end();
 	shared_lock();
 	if (slot->worker_pid == MyProcPid)
 	{
@@ -378,6 +386,7 @@ look_around(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 		schedule_all();
+		mirrors_reload();
 	}
 	if (shared_is_preloaded() && !setting_worker)
 		leave(END_SWITCHED_OFF);
@@ -463,22 +472,62 @@ work(void)
 	}
 }
 
+/*
+ * Errors here are not expected: what Redis does is none.
+ */
+static bool
+work_on_mirrors(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool more = false;
+
+	PG_TRY();
+	{
+		more = mirrors_work();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		HOLD_INTERRUPTS();
+		error = end_failed();
+		mirrors_failed(error->message);
+		FreeErrorData(error);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return more;
+}
+
 static void
 handle_error(void)
 {
 	ErrorData  *error;
 
 	HOLD_INTERRUPTS();
-	error = CopyErrorData();
+	error = end_failed();
+	pass_failed();
+	note_failure(error->sqlerrcode, error->message);
+	FreeErrorData(error);
+	RESUME_INTERRUPTS();
+}
+
+/*
+ * Report the error, unless that was done the last time, and end the transaction.
+ */
+static ErrorData *
+end_failed(void)
+{
+	ErrorData  *error = CopyErrorData();
+
 	if (!slot->failing || error->sqlerrcode != reported_code)
 		EmitErrorReport();
 	FlushErrorState();
 	AbortCurrentTransaction();
 	LWLockReleaseAll();
-	pass_failed();
-	note_failure(error->sqlerrcode, error->message);
-	FreeErrorData(error);
-	RESUME_INTERRUPTS();
+	return error;
 }
 
 static void
@@ -515,6 +564,9 @@ rest(void)
 	TimestampTz until = Max(schedule_wake_at(), paused_until);
 	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 Min(ms, LOOK_AROUND_MS), compat_wait_event_worker());
+	ms = Min(ms, LOOK_AROUND_MS);
+	if (!mirrors_wait(ms))
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
+						 compat_wait_event_worker());
 }

@@ -1,0 +1,106 @@
+/*-------------------------------------------------------------------------
+ *
+ * mirror_marks.c
+ *	  How the worker learns which pages of the lock table to mirror.
+ *
+ * What was rolled back to a savepoint stays noted: a page is read once too often
+ * then.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "mirror_marks.h"
+
+/* The pages that this transaction has written, and where among the words. */
+static uint32 written[DIRTY_WORDS];
+static int	first_word = DIRTY_WORDS;
+static int	last_word = -1;
+
+static bool set_marks(void);
+
+void
+mirror_marks_note(BlockNumber page)
+{
+	uint32		bit = page % DIRTY_BITS;
+	int			word = bit / 32;
+
+	if (first_word <= word && word <= last_word &&
+		(written[word] & ((uint32) 1 << (bit % 32))) != 0)
+		return;
+	written[word] |= (uint32) 1 << (bit % 32);
+	first_word = Min(first_word, word);
+	last_word = Max(last_word, word);
+	(void) set_marks();
+}
+
+/*
+ * Also when the transaction is prepared: the worker sees then that there is one,
+ * and looks until it has ended.
+ */
+void
+mirror_marks_at_commit(void)
+{
+	if (last_word < 0)
+		return;
+	if (set_marks())
+	{
+		DatabaseSlot *slot = shared_slot_if_attached();
+
+		if (pg_atomic_exchange_u32(&slot->mirror_changed, 1) == 0)
+			shared_wake(slot->worker_proc);
+	}
+	mirror_marks_at_abort();
+}
+
+void
+mirror_marks_at_abort(void)
+{
+	for (int i = first_word; i <= last_word; i++)
+		written[i] = 0;
+	first_word = DIRTY_WORDS;
+	last_word = -1;
+}
+
+void
+mirror_marks_want(DatabaseSlot *slot, bool wanted)
+{
+	(void) pg_atomic_exchange_u32(&slot->mirror_wanted, wanted);
+}
+
+bool
+mirror_marks_changed(DatabaseSlot *slot)
+{
+	return pg_atomic_read_u32(&slot->mirror_changed) != 0;
+}
+
+void
+mirror_marks_take(DatabaseSlot *slot, uint32 *marks)
+{
+	(void) pg_atomic_exchange_u32(&slot->mirror_changed, 0);
+	for (int i = 0; i < DIRTY_WORDS; i++)
+	{
+		if (pg_atomic_read_u32(&slot->mirror_dirty[i]) != 0)
+			marks[i] |= pg_atomic_exchange_u32(&slot->mirror_dirty[i], 0);
+	}
+}
+
+/*
+ * Set the bits of what is written, if there is a mirror.
+ */
+static bool
+set_marks(void)
+{
+	DatabaseSlot *slot = shared_slot_if_attached();
+
+	/* What was written, or committed, before the question and the bits. */
+	pg_memory_barrier();
+	if (slot == NULL || pg_atomic_read_u32(&slot->mirror_wanted) == 0)
+		return false;
+	for (int i = first_word; i <= last_word; i++)
+	{
+		if (written[i] != 0)
+			pg_atomic_fetch_or_u32(&slot->mirror_dirty[i], written[i]);
+	}
+	return true;
+}

@@ -1,0 +1,47 @@
+/*-------------------------------------------------------------------------
+ *
+ * mirror_marks.h
+ *	  How the worker learns which pages of the lock table to mirror.
+ *
+ * A transaction notes the pages that it writes.  When it has committed, it sets
+ * a bit for each in shared memory, and wakes the worker.
+ *
+ * Why nothing is missed.  The session: (1) its transaction is over, and seen as
+ * committed by every snapshot from now on, (2) sets the bits, (3) sets
+ * "changed", and wakes the worker if it was not set.  The worker: (a) clears
+ * "changed", (b) takes the bits, (c) takes a snapshot and reads the pages, (d)
+ * sleeps unless "changed" is set or it is woken.  If (b) takes the bit, (c) sees
+ * the change.  If not, (a) came before (3), which wakes the worker.
+ *
+ * Nothing of that is done unless there is a mirror ("wanted").  A session that
+ * does not see it wanted has committed before the worker said so, and is seen by
+ * the snapshots with which the worker reads all pages after that.
+ *
+ * The bits are set when the row is written, too, without waking anybody.  Who
+ * reads all pages may find neither version of a row that moves from a page that
+ * is to be read to one that has been; the bits of that page, or that somebody
+ * was at work on it, tell that it has to be read once more.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DISTLOCK_MIRROR_MARKS_H
+#define DISTLOCK_MIRROR_MARKS_H
+
+#include "shared.h"
+
+/* Of whoever writes a row: it is on this page. */
+extern void mirror_marks_note(BlockNumber page);
+
+/* At the events of transactions: nothing here can fail. */
+extern void mirror_marks_at_commit(void);
+extern void mirror_marks_at_abort(void);
+
+/*
+ * For the worker: say whether there is a mirror; has anything been committed;
+ * take the marks (a, b), and add them to these.
+ */
+extern void mirror_marks_want(DatabaseSlot *slot, bool wanted);
+extern bool mirror_marks_changed(DatabaseSlot *slot);
+extern void mirror_marks_take(DatabaseSlot *slot, uint32 *marks);
+
+#endif							/* DISTLOCK_MIRROR_MARKS_H */

@@ -1,0 +1,124 @@
+/*-------------------------------------------------------------------------
+ *
+ * mirror_parts.h
+ *	  What a mirror consists of.
+ *
+ * For mirror_life.c, which lives its life, mirror_read.c, which reads the table and
+ * sends what has changed, and mirror_compare.c, which compares; and for nobody
+ * else.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DISTLOCK_MIRROR_PARTS_H
+#define DISTLOCK_MIRROR_PARTS_H
+
+#include "mirror.h"
+#include "mirror_cache.h"
+#include "mirror_comparison.h"
+#include "mirror_script.h"
+#include "mirror_trouble.h"
+#include "page_marks.h"
+#include "redis.h"
+
+typedef enum MirrorPhase
+{
+	PHASE_RESTING,				/* not connected, until next_try */
+	PHASE_OPENING,				/* the way to the first command */
+	PHASE_GREETING,				/* password, database, scripts */
+	PHASE_CLAIMING,
+	PHASE_SENDING,				/* everything, to reconcile */
+	PHASE_SENDING_AGAIN,		/* what has changed meanwhile */
+	PHASE_SWEEPING,
+	PHASE_FOLLOWING
+} MirrorPhase;
+
+/* What a command was for. */
+typedef enum TagKind
+{
+	TAG_PASSWORD,
+	TAG_DATABASE,
+	TAG_SCRIPT,
+	TAG_CLAIM,
+	TAG_WRITE,
+	TAG_SWEEP,
+	TAG_ASK_CLAIM,
+	TAG_ASK_KEYS,
+	TAG_COMPARE,
+	TAG_LIST
+} TagKind;
+
+/* A Redis key in a command. */
+typedef struct TaggedKey
+{
+	uint64		key_hash;
+	BlockNumber page;
+	struct ComparedLock *lock;	/* of TAG_COMPARE */
+} TaggedKey;
+
+typedef struct Tag
+{
+	TagKind		kind;
+	int			n;				/* of TAG_SCRIPT: which */
+	TaggedKey	keys[FLEXIBLE_ARRAY_MEMBER];
+} Tag;
+
+struct Mirror
+{
+	RedisAddress address;
+	MirrorStatus *status;
+	char	   *database;
+	char	   *template;
+	char	   *book;
+	int			copies;			/* Redis keys of a lock */
+	RedisConnection *connection;
+	MirrorPhase phase;
+	MirrorState logged;			/* the state in the log's last line */
+	int64		next_try;
+	int64		pause;
+	char		claim[CLAIM_LENGTH + 1];
+	char		scripts[NUM_SCRIPTS][41];	/* their digests */
+	bool		claim_lost;
+	bool		is_new;			/* the connection has claimed nothing yet */
+	int			writing;		/* calls of SCRIPT_WRITE under way */
+	MirrorCache *cache;
+
+	/* Pages to be read: because of changes; to reconcile; to compare. */
+	PageMarks	changed;
+	PageMarks	all;
+	PageMarks	compared;
+
+	/* Pages to be read again later. */
+	LaterMarks	at_work;		/* a transaction is at work there */
+	LaterMarks	refused;		/* a lock was refused there */
+	LaterMarks	sessions;		/* of locks that are to be renewed */
+
+	int64		claimed_at;		/* reconciling began */
+	bool		reconcile;		/* without waiting for the next time */
+	int64		ask_due;
+	int64		look_due;		/* is the table another file? */
+	int64		read_due;		/* the table could not be read */
+
+	MirrorTroubles troubles;
+	Oid			storage;		/* the table's file */
+	MirrorComparison *comparison;
+};
+
+/* A tag with so many keys. */
+extern Tag *mirror_tag(TagKind kind, int keys);
+
+/*
+ * mirror_report.c: the state as it is shown, and in the log; an error, which is
+ * to be reported before the state that it leads to.
+ */
+extern void mirror_report_state(Mirror *mirror, MirrorState state);
+extern void mirror_report_error(Mirror *mirror, const char *text);
+
+/* mirror_read.c: read some pages; true when there are more. */
+extern bool mirror_read(Mirror *mirror);
+
+/* mirror_compare.c: the answers. */
+extern bool mirror_compare_answer(Mirror *mirror, Tag *tag,
+								  RedisReply *reply);
+extern void mirror_compare_list(Mirror *mirror, const char *cursor);
+
+#endif							/* DISTLOCK_MIRROR_PARTS_H */

@@ -1,0 +1,63 @@
+/*-------------------------------------------------------------------------
+ *
+ * mirror_script.h
+ *	  What is done inside Redis, in Lua.
+ *
+ * The first key of each is the book, see README.mirror.md.  A claim is text of
+ * fixed width, "EPOCH COUNTER"; a fence has 19 digits; a stamp is the counter of
+ * a claim.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DISTLOCK_MIRROR_SCRIPT_H
+#define DISTLOCK_MIRROR_SCRIPT_H
+
+#define FENCE_DIGITS 19
+#define COUNTER_DIGITS 16
+#define CLAIM_LENGTH (FENCE_DIGITS + 1 + COUNTER_DIGITS)
+
+/* Keys, or fields of the book, that one call deals with. */
+#define KEYS_PER_CALL 64
+
+typedef enum MirrorScript
+{
+	/* epoch: the new claim, or an error that begins with SUPERSEDED */
+	SCRIPT_CLAIM,
+
+	/*
+	 * claim, and for each key fence, milliseconds and value, or 0 and nothing
+	 * to delete it: {one letter for each key, the first error or ""}.  An
+	 * error that begins with LOST when there is no claim, with SUPERSEDED
+	 * when there is another.
+	 */
+	SCRIPT_WRITE,
+
+	/* claim, cursor: the next cursor.  What has an older stamp is deleted. */
+	SCRIPT_SWEEP,
+
+	/*
+	 * a value for each key: for each a letter, and the milliseconds left.
+	 */
+	SCRIPT_COMPARE,
+
+	/* cursor: {the next cursor, those of our keys that are there} */
+	SCRIPT_LIST
+} MirrorScript;
+
+#define NUM_SCRIPTS (SCRIPT_LIST + 1)
+
+/* Letters of SCRIPT_WRITE. */
+#define WRITE_DONE 'k'
+#define WRITE_CONFLICT 'c'		/* another program's value */
+#define WRITE_OLD 'o'			/* there is a newer fence */
+#define WRITE_ERROR 'e'
+
+/* Letters of SCRIPT_COMPARE. */
+#define COMPARE_EQUAL 'k'
+#define COMPARE_MISSING 'm'
+#define COMPARE_DIFFERENT 'd'	/* ours, but another value */
+#define COMPARE_FOREIGN 'f'
+
+extern const char *mirror_script(MirrorScript script);
+
+#endif							/* DISTLOCK_MIRROR_SCRIPT_H */

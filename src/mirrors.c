@@ -1,0 +1,154 @@
+/*-------------------------------------------------------------------------
+ *
+ * mirrors.c
+ *	  The mirrors of a database, as the worker sees them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "mirror.h"
+#include "mirror_check.h"
+#include "mirror_marks.h"
+#include "mirror_settings.h"
+#include "mirrors.h"
+#include "redis.h"
+
+static DatabaseSlot *slot = NULL;	/* not begun */
+static char database_name[NAMEDATALEN];
+static Mirror *mirrors[MAX_MIRRORS];
+static int	num_mirrors = 0;
+static char *fingerprint = NULL;	/* of the settings that they are made of */
+
+static void start(void);
+static void stop(void);
+
+void
+mirrors_begin(DatabaseSlot *of, const char *database)
+{
+	slot = of;
+	strlcpy(database_name, database, NAMEDATALEN);
+	start();
+}
+
+void
+mirrors_reload(void)
+{
+	char	   *now = mirror_settings_fingerprint();
+
+	if (strcmp(now, fingerprint) != 0)
+	{
+		stop();
+		start();
+	}
+	pfree(now);
+}
+
+bool
+mirrors_work(void)
+{
+	static uint32 marks[DIRTY_WORDS];
+	bool		more = false;
+
+	if (num_mirrors > 0)
+	{
+		memset(marks, 0, sizeof(marks));
+		mirror_marks_take(slot, marks);
+		for (int i = 0; i < num_mirrors; i++)
+			mirror_note(mirrors[i], marks);
+	}
+	for (int i = 0; i < num_mirrors; i++)
+		more = mirror_step(mirrors[i]) || more;
+	mirror_check_step(slot, mirrors, num_mirrors);
+	return more;
+}
+
+void
+mirrors_failed(const char *reason)
+{
+	for (int i = 0; i < num_mirrors; i++)
+		mirror_fail(mirrors[i], reason);
+}
+
+/*
+ * The set of what to wait for is made anew each time, as WaitLatchOrSocket()
+ * does: a socket that was closed and another that was opened since may have the
+ * same number.
+ */
+bool
+mirrors_wait(long ms)
+{
+	WaitEventSet *set;
+	WaitEvent	event;
+	int64		due = PG_INT64_MAX;
+
+	if (num_mirrors == 0)
+		return false;
+
+	set = compat_wait_event_set(2 + MAX_MIRRORS);
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	for (int i = 0; i < num_mirrors; i++)
+	{
+		int			fd = mirror_socket(mirrors[i]);
+
+		if (fd >= 0)
+			AddWaitEventToSet(set, mirror_events(mirrors[i]), fd, NULL, NULL);
+		due = Min(due, mirror_due(mirrors[i]));
+	}
+	if (due != PG_INT64_MAX)
+	{
+		/* Rounded up: not to be there a little too early, several times. */
+		int64		left = (due - redis_clock() + 999) / 1000;
+
+		ms = (long) Max(Min(left, ms), 0);
+	}
+	(void) WaitEventSetWait(set, ms, &event, 1, compat_wait_event_mirror());
+	FreeWaitEventSet(set);
+	return true;
+}
+
+void
+mirrors_end(void)
+{
+	if (slot != NULL)
+		stop();
+	slot = NULL;
+}
+
+static void
+start(void)
+{
+	MemoryContext saved = MemoryContextSwitchTo(TopMemoryContext);
+
+	fingerprint = mirror_settings_fingerprint();
+	MemoryContextSwitchTo(saved);
+
+	for (int i = 0; i < setting_redis_addresses->n; i++)
+	{
+		mirrors[i] = mirror_new(&setting_redis_addresses->list[i],
+								&slot->mirrors[i], database_name);
+		num_mirrors = i + 1;
+	}
+	slot->num_mirrors = num_mirrors;
+	mirror_marks_want(slot, num_mirrors > 0);
+}
+
+static void
+stop(void)
+{
+	slot->num_mirrors = 0;
+	mirror_marks_want(slot, false);
+	for (int i = 0; i < num_mirrors; i++)
+		mirror_free(mirrors[i]);
+	num_mirrors = 0;
+	mirror_check_stop();
+	if (fingerprint != NULL)
+		pfree(fingerprint);
+	fingerprint = NULL;
+}
