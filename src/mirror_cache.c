@@ -3,7 +3,8 @@
  * mirror_cache.c
  *	  What was sent to a mirror last, of as many locks as there is room for.
  *
- * Each lock has one place where it can be, from which it drives others.
+ * Each lock has a few places where it can be, out of one of which it drives
+ * another if need be.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,14 +15,16 @@
 #include "mirror_cache.h"
 
 /* A megabyte. */
-#define NUM_PLACES 32768
+#define NUM_SETS 8192
+#define SET_SIZE 4
 
 struct MirrorCache
 {
-	MirrorSent	places[NUM_PLACES];
+	uint32		next_victim;
+	MirrorSent	places[NUM_SETS][SET_SIZE];
 };
 
-static MirrorSent *place(MirrorCache *cache, uint64 key_hash);
+static MirrorSent *find(MirrorCache *cache, uint64 key_hash);
 
 MirrorCache *
 mirror_cache_new(void)
@@ -44,26 +47,43 @@ mirror_cache_clear(MirrorCache *cache)
 void
 mirror_cache_forget(MirrorCache *cache, uint64 key_hash)
 {
-	if (place(cache, key_hash)->key_hash == key_hash)
-		place(cache, key_hash)->fence = 0;
+	MirrorSent *sent = find(cache, key_hash);
+
+	if (sent != NULL)
+		sent->fence = 0;
 }
 
 const MirrorSent *
 mirror_cache_find(const MirrorCache *cache, uint64 key_hash)
 {
-	const MirrorSent *sent = place(unconstify(MirrorCache *, cache), key_hash);
-
-	return sent->fence != 0 && sent->key_hash == key_hash ? sent : NULL;
+	return find(unconstify(MirrorCache *, cache), key_hash);
 }
 
 void
 mirror_cache_put(MirrorCache *cache, const MirrorSent *sent)
 {
-	*place(cache, sent->key_hash) = *sent;
+	MirrorSent *set = cache->places[sent->key_hash % NUM_SETS];
+	MirrorSent *place = find(cache, sent->key_hash);
+
+	for (int i = 0; i < SET_SIZE && place == NULL; i++)
+	{
+		if (set[i].fence == 0)
+			place = &set[i];
+	}
+	if (place == NULL)
+		place = &set[cache->next_victim++ % SET_SIZE];
+	*place = *sent;
 }
 
 static MirrorSent *
-place(MirrorCache *cache, uint64 key_hash)
+find(MirrorCache *cache, uint64 key_hash)
 {
-	return &cache->places[key_hash % NUM_PLACES];
+	MirrorSent *set = cache->places[key_hash % NUM_SETS];
+
+	for (int i = 0; i < SET_SIZE; i++)
+	{
+		if (set[i].fence != 0 && set[i].key_hash == key_hash)
+			return &set[i];
+	}
+	return NULL;
 }

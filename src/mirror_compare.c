@@ -19,8 +19,11 @@
 /* So much longer than the lock a key may live, in milliseconds. */
 #define MAX_MS_TOO_LONG 1000
 
-static void compare_key(Mirror *mirror, const ComparedLock *lock,
-						const char *answer);
+/* When a page is compared again. */
+#define LOOK_AGAIN (USECS_PER_SEC / 5)
+
+static void list(Mirror *mirror, const char *cursor);
+static const char *find_problem(const ComparedLock *lock, const char *answer);
 static void report(Mirror *mirror, const ComparedLock *lock,
 				   const char *problem);
 static bool answer_list(Mirror *mirror, RedisReply *reply);
@@ -32,7 +35,29 @@ mirror_compare(Mirror *mirror, MirrorComparison *comparison)
 		return false;
 	mirror->comparison = comparison;
 	page_marks_set_all(&mirror->compared);
+	later_marks_clear(&mirror->compared_again);
 	return true;
+}
+
+void
+mirror_compare_step(Mirror *mirror)
+{
+	MirrorComparison *comparison = mirror->comparison;
+
+	if (comparison == NULL || comparison->listing ||
+		page_marks_any(&mirror->compared) || mirror->comparing > 0)
+		return;
+	if (mirror->compared_again.due == NEVER)
+	{
+		comparison->listing = true;
+		list(mirror, "0");
+	}
+	else if (mirror->compared_again.due <= redis_clock())
+	{
+		comparison->again = true;
+		later_marks_move(&mirror->compared_again, redis_clock(),
+						 &mirror->compared);
+	}
 }
 
 bool
@@ -47,11 +72,18 @@ mirror_compare_answer(Mirror *mirror, Tag *tag, RedisReply *reply)
 		return false;
 	for (int i = 0; i < tag->n; i++)
 	{
+		ComparedLock *lock = tag->keys[i].lock;
+		const char *problem;
+
 		if (redis_type(redis_element(reply, i)) != REDIS_TEXT)
 			return false;
-		compare_key(mirror, tag->keys[i].lock,
-					redis_text(redis_element(reply, i)));
-		pfree(tag->keys[i].lock);
+		problem = find_problem(lock, redis_text(redis_element(reply, i)));
+		if (problem != NULL && lock->doubtful)
+			later_marks_set(&mirror->compared_again, tag->keys[i].page,
+							redis_clock() + LOOK_AGAIN);
+		else if (problem != NULL)
+			report(mirror, lock, problem);
+		pfree(lock);
 	}
 	return true;
 }
@@ -59,8 +91,8 @@ mirror_compare_answer(Mirror *mirror, Tag *tag, RedisReply *reply)
 /*
  * Ask for the part of the book that the cursor stands for.
  */
-void
-mirror_compare_list(Mirror *mirror, const char *cursor)
+static void
+list(Mirror *mirror, const char *cursor)
 {
 	RedisConnection *connection = mirror->connection;
 
@@ -73,34 +105,34 @@ mirror_compare_list(Mirror *mirror, const char *cursor)
 	redis_end(connection, mirror_tag(TAG_LIST, 0));
 }
 
-static void
-compare_key(Mirror *mirror, const ComparedLock *lock, const char *answer)
+/*
+ * NULL for none.
+ */
+static const char *
+find_problem(const ComparedLock *lock, const char *answer)
 {
 	int64		ms = strtoll(answer + 1, NULL, 10);
 	TimestampTz now = GetCurrentTimestamp();
 
 	switch (answer[0])
 	{
-		case COMPARE_FOREIGN:
-			report(mirror, lock, "foreign");
-			return;
 		case COMPARE_DIFFERENT:
-			report(mirror, lock, "different");
-			return;
+			return "different";
 		case COMPARE_MISSING:
 			/* It may have gone when its time was over. */
-			if (lock->until > now)
-				report(mirror, lock, "missing");
-			return;
+			return lock->until > now ? "missing" : NULL;
 		case COMPARE_EQUAL:
 			break;
+		default:
+			return "foreign";
 	}
 
 	/* That was so a moment before now. */
 	if (ms < 0 || ms > lock->ms + MAX_MS_TOO_LONG)
-		report(mirror, lock, "expires late");
-	else if (lock->until != DT_NOEND && now + ms * 1000 < lock->until)
-		report(mirror, lock, "expires early");
+		return "expires late";
+	if (lock->until != DT_NOEND && now + ms * 1000 < lock->until)
+		return "expires early";
+	return NULL;
 }
 
 static void
@@ -109,8 +141,8 @@ report(Mirror *mirror, const ComparedLock *lock, const char *problem)
 	MirrorComparison *comparison = mirror->comparison;
 
 	comparison->differences++;
-	comparison->difference(comparison->arg, mirror, lock->text,
-						   lock->key_length, lock->text +lock->key_length,
+	comparison->difference(comparison->arg, mirror, lock->keys,
+						   lock->key_length, lock->keys + lock->key_length,
 						   lock->redis_length, problem);
 }
 
@@ -142,7 +174,7 @@ answer_list(Mirror *mirror, RedisReply *reply)
 
 	if (strcmp(redis_text(cursor), "0") != 0)
 	{
-		mirror_compare_list(mirror, redis_text(cursor));
+		list(mirror, redis_text(cursor));
 		return true;
 	}
 	if (comparison->differences > 0)

@@ -44,19 +44,20 @@ mirror_comparison_free(MirrorComparison *comparison)
 ComparedLock *
 mirror_comparison_add(MirrorComparison *comparison, const text *key,
 					  const char *redis_key, int redis_length,
-					  TimestampTz until, int64 ms)
+					  TimestampTz until, int64 ms, bool doubtful)
 {
 	int			key_length = VARSIZE_ANY_EXHDR(key);
 	ComparedLock *lock = MemoryContextAlloc(comparison->context,
-											offsetof(ComparedLock, text) +
+											offsetof(ComparedLock, keys) +
 											key_length + redis_length);
 
 	lock->until = until;
 	lock->ms = ms;
+	lock->doubtful = doubtful;
 	lock->key_length = key_length;
 	lock->redis_length = redis_length;
-	memcpy(lock->text, VARDATA_ANY(key), key_length);
-	memcpy(lock->text +key_length, redis_key, redis_length);
+	memcpy(lock->keys, VARDATA_ANY(key), key_length);
+	memcpy(lock->keys + key_length, redis_key, redis_length);
 	mirror_comparison_expect(comparison, redis_key, redis_length);
 	return lock;
 }

@@ -8,6 +8,11 @@
  * these keys, and commands are answered in their order, so that a difference is
  * one, and not a change under way.
  *
+ * Of a lock about which the mirror's cache knows nothing, it cannot be said what
+ * Redis was told last.  It is not sent, lest a difference be undone before it is
+ * seen; if there is one, the page is compared again, and only for such locks,
+ * when whatever was under way has long been sent.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef DISTLOCK_MIRROR_COMPARISON_H
@@ -31,6 +36,7 @@ typedef struct MirrorComparison
 	MemoryContext context;		/* of its own, to be deleted with it */
 	HTAB	   *expected;		/* hashes of what is or was to be in Redis */
 	int64		differences;
+	bool		again;			/* only what was unknown and differed */
 	bool		listing;		/* the table is done, the book is not */
 	bool		done;
 	bool		failed;			/* the connection was lost */
@@ -45,6 +51,7 @@ typedef struct ComparedLock
 {
 	TimestampTz until;			/* DT_NOEND while a session holds it */
 	int64		ms;				/* the time left when it was read */
+	bool		doubtful;		/* to be compared again if it differs */
 	int			key_length;
 	int			redis_length;
 	char text[	FLEXIBLE_ARRAY_MEMBER]; /* both keys */
@@ -54,7 +61,8 @@ extern ComparedLock *mirror_comparison_add(MirrorComparison *comparison,
 										   const text *key,
 										   const char *redis_key,
 										   int redis_length,
-										   TimestampTz until, int64 ms);
+										   TimestampTz until, int64 ms,
+										   bool doubtful);
 
 /* This is in Redis, or about to be; is, or was it? */
 extern void mirror_comparison_expect(MirrorComparison *comparison,

@@ -180,6 +180,8 @@ mirror_due(const Mirror *mirror)
 		due = Min(due, mirror->ask_due);
 	if (mirror->phase == PHASE_FOLLOWING && mirror->comparison == NULL)
 		due = Min(due, reconcile_due(mirror));
+	else if (mirror->comparison != NULL && mirror->comparing == 0)
+		due = Min(due, mirror->compared_again.due);
 	return due;
 }
 
@@ -215,7 +217,7 @@ open_connection(Mirror *mirror)
 	mirror->phase = PHASE_OPENING;
 	mirror->claim_lost = false;
 	mirror->is_new = true;
-	mirror->writing = 0;
+	mirror->writing = mirror->comparing = 0;
 	mirror->read_due = mirror->look_due = 0;
 }
 
@@ -362,12 +364,7 @@ work(Mirror *mirror)
 		mirror->phase = PHASE_SWEEPING;
 	}
 
-	if (mirror->comparison != NULL && !mirror->comparison->listing &&
-		!page_marks_any(&mirror->compared))
-	{
-		mirror->comparison->listing = true;
-		mirror_compare_list(mirror, "0");
-	}
+	mirror_compare_step(mirror);
 	if (mirror->phase == PHASE_FOLLOWING && mirror->ask_due <= now)
 		ask(mirror);
 }
@@ -449,6 +446,8 @@ answer(void *arg, void *tag_of_command, RedisReply *reply)
 
 	if (tag->kind == TAG_WRITE)
 		mirror->writing--;
+	if (tag->kind == TAG_COMPARE)
+		mirror->comparing--;
 	if (redis_type(reply) == REDIS_ERROR)
 		return answer_error(mirror, tag, redis_text(reply));
 	switch (tag->kind)

@@ -80,12 +80,14 @@ struct Mirror
 	bool		claim_lost;
 	bool		is_new;			/* the connection has claimed nothing yet */
 	int			writing;		/* calls of SCRIPT_WRITE under way */
+	int			comparing;		/* calls of SCRIPT_COMPARE under way */
 	MirrorCache *cache;
 
 	/* Pages to be read: because of changes; to reconcile; to compare. */
 	PageMarks	changed;
 	PageMarks	all;
 	PageMarks	compared;
+	LaterMarks	compared_again;
 
 	/* Pages to be read again later. */
 	LaterMarks	at_work;		/* a transaction is at work there */
@@ -111,14 +113,16 @@ extern Tag *mirror_tag(TagKind kind, int keys);
  * to be reported before the state that it leads to.
  */
 extern void mirror_report_state(Mirror *mirror, MirrorState state);
-extern void mirror_report_error(Mirror *mirror, const char *text);
+extern void mirror_report_error(Mirror *mirror, const char *reason);
 
 /* mirror_read.c: read some pages; true when there are more. */
 extern bool mirror_read(Mirror *mirror);
 
-/* mirror_compare.c: the answers. */
+/* mirror_compare.c: the answers to what was asked for a comparison. */
 extern bool mirror_compare_answer(Mirror *mirror, Tag *tag,
 								  RedisReply *reply);
-extern void mirror_compare_list(Mirror *mirror, const char *cursor);
+
+/* What comes next of a comparison, if it is time. */
+extern void mirror_compare_step(Mirror *mirror);
 
 #endif							/* DISTLOCK_MIRROR_PARTS_H */

@@ -92,7 +92,7 @@ static void treat_held(Reading *reading, const ReadRow *read, TimestampTz now,
 static void treat_free(Reading *reading, const ReadRow *read);
 static Write *add(Mirror *mirror, Batch *batch, BlockNumber page,
 				  const ReadRow *read, int copy);
-static const char *make_value(const LockRow *row, int *length);
+static void set_value(Write *write, const LockRow *row, TimestampTz end);
 static void flush(Mirror *mirror, Batch *batch);
 
 bool
@@ -261,6 +261,9 @@ treat_held(Reading *reading, const ReadRow *read, TimestampTz now,
 	MirrorSent	sending = {read->key_hash, read->row.fence, end, 0};
 	int64		clock = redis_clock();
 	int64		ms;
+	bool		unknown = sent == NULL && !reading->changed;
+	bool		compare = reading->compare &&
+	(unknown || !mirror->comparison->again);
 	bool		send;
 
 	/* Rounded up, and one more: Redis adds it to a time without fractions. */
@@ -273,11 +276,14 @@ treat_held(Reading *reading, const ReadRow *read, TimestampTz now,
 		ms = (end - now + 999) / 1000 + 1;
 	ms = Min(ms, LONGEST_MS);
 
-	send = sent == NULL || sent->fence != read->row.fence ||
-		sent->until != end ||
-		(sent->renew_at != 0 && clock >= sent->renew_at);
-	if (!send)
+	if (sent != NULL && sent->fence == read->row.fence && sent->until == end &&
+		(sent->renew_at == 0 || clock < sent->renew_at))
+	{
+		send = false;
 		sending = *sent;
+	}
+	else
+		send = !(reading->compare && unknown);
 	if (sending.renew_at != 0)
 		later_marks_set(&mirror->sessions, reading->page, sending.renew_at);
 
@@ -289,17 +295,21 @@ treat_held(Reading *reading, const ReadRow *read, TimestampTz now,
 		{
 			write = add(mirror, &writes, reading->page, read, i);
 			write->ms = ms;
+			set_value(write, &read->row, end);
 			if (mirror->comparison != NULL)
 				mirror_comparison_expect(mirror->comparison, write->key.data,
 										 write->key.len);
 		}
-		if (reading->compare)
+		if (compare)
 		{
 			write = add(mirror, &comparisons, reading->page, read, i);
+			set_value(write, &read->row, end);
 			write->tag.lock = mirror_comparison_add(mirror->comparison,
 													read->row.key,
 													write->key.data,
-													write->key.len, end, ms);
+													write->key.len, end, ms,
+													unknown &&
+													!mirror->comparison->again);
 		}
 	}
 	if (send)
@@ -346,37 +356,33 @@ add(Mirror *mirror, Batch *batch, BlockNumber page, const ReadRow *read,
 	write->tag.lock = NULL;
 	write->fence = read->row.fence;
 	write->ms = 0;
-	write->value = make_value(&read->row, &write->length);
+	write->value = "";
+	write->length = 0;
 	return write;
 }
 
-static const char *
-make_value(const LockRow *row, int *length)
+static void
+set_value(Write *write, const LockRow *row, TimestampTz end)
 {
 	StringInfoData value;
 
-	if (row->token == NULL)
-	{
-		*length = 0;
-		return "";
-	}
 	if (setting_redis_value == MIRROR_VALUE_TOKEN)
 	{
-		*length = VARSIZE_ANY_EXHDR(row->token);
-		return VARDATA_ANY(row->token);
+		write->value = VARDATA_ANY(row->token);
+		write->length = VARSIZE_ANY_EXHDR(row->token);
+		return;
 	}
 	initStringInfo(&value);
 	appendStringInfoChar(&value, '{');
 	row_json_append(&value, row);
 	appendStringInfoString(&value, ",\"expires_at\":");
-	if (row->scope == SCOPE_SESSION && holder_end(row) == DT_NOEND)
+	if (end == DT_NOEND)
 		appendStringInfoString(&value, "null");
 	else
-		row_json_append_time(&value, row->scope == SCOPE_SESSION ?
-							 holder_end(row) : row->expires_at);
+		row_json_append_time(&value, end);
 	appendStringInfoChar(&value, '}');
-	*length = value.len;
-	return value.data;
+	write->value = value.data;
+	write->length = value.len;
 }
 
 static void
@@ -422,5 +428,7 @@ flush(Mirror *mirror, Batch *batch)
 	redis_end(connection, tag);
 	if (write)
 		mirror->writing++;
+	else
+		mirror->comparing++;
 	batch->n = 0;
 }

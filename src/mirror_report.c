@@ -44,13 +44,13 @@ mirror_report_state(Mirror *mirror, MirrorState state)
  * Redis' own words go only as far as they can be printed.
  */
 void
-mirror_report_error(Mirror *mirror, const char *text)
+mirror_report_error(Mirror *mirror, const char *reason)
 {
 	MirrorStatus *status = mirror->status;
 	int			length = 0;
 
-	for (; *text !='\0' && length < LAST_ERROR_SIZE - 1; text ++)
-		status->last_error[length++] = *text >=' ' && *text <127 ? *text : '?';
+	for (; *reason != '\0' && length < LAST_ERROR_SIZE - 1; reason++)
+		status->last_error[length++] = *reason >= ' ' && *reason < 127 ? *reason : '?';
 	status->last_error[length] = '\0';
 	status->errors++;
 	status->last_error_at = GetCurrentTimestamp();

@@ -179,6 +179,9 @@ check_url(char **new_value, void **extra, GucSource source)
 #endif
 	if (problem != NULL)
 	{
+		/* Without the value, which may have a password in it. */
+		GUC_check_errmsg("invalid value for parameter \"%s\"",
+						 "distlock.redis_url");
 		GUC_check_errdetail("%s", problem);
 		if (hint != NULL)
 			GUC_check_errhint("%s", hint);

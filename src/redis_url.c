@@ -17,9 +17,9 @@ static char *read_one(char *url, RedisAddress *address, const char **hint);
 static char *read_local(char *rest, RedisAddress *address);
 static char *read_tcp(char *rest, RedisAddress *address);
 static char *take_user(char **rest, RedisAddress *address, const char **hint);
-static bool decode(char *text);
+static bool decode(char *word);
 static bool read_number(const char *text, int max, int *number);
-static char *trim(char *text);
+static char *trim(char *word);
 
 char *
 redis_url_read(const char *text, RedisAddresses *addresses, const char **hint)
@@ -197,28 +197,26 @@ take_user(char **rest, RedisAddress *address, const char **hint)
  * Replace %XX in place; false when that is not what follows a percent sign.
  */
 static bool
-decode(char *text)
+decode(char *word)
 {
-	char	   *out = text;
+	char	   *out = word;
 
-	for (; *text !='\0'; text ++)
+	for (; *word != '\0'; word++)
 	{
-		if (*text == '%')
-		{
-			char		digits[3] = {0};
-			char	   *end;
+		char		digits[3] = {0};
 
-			if (text[1] == '\0' || text[2] == '\0')
-				return false;
-			memcpy(digits, text +1, 2);
-			*out = (char) strtol(digits, &end, 16);
-			if (*end != '\0' || *out == '\0')
-				return false;
-			out++;
-			text	  +=2;
+		if (*word != '%')
+		{
+			*out++ = *word;
+			continue;
 		}
-		else
-			*out++ = *text;
+		memcpy(digits, word + 1, strnlen(word + 1, 2));
+		if (strspn(digits, "0123456789abcdefABCDEF") != 2)
+			return false;
+		*out = (char) strtol(digits, NULL, 16);
+		if (*out++ == '\0')
+			return false;
+		word += 2;
 	}
 	*out = '\0';
 	return true;
@@ -236,15 +234,14 @@ read_number(const char *text, int max, int *number)
 }
 
 static char *
-trim(char *text)
+trim(char *word)
 {
 	size_t		length;
 
-	while (*text == ' ' || *text == '\t')
-		text	  ++;
-
-	length = strlen(text);
-	while (length > 0 && (text[length - 1] == ' ' || text[length - 1] == '\t'))
-		text[	  --length] = '\0';
-	return text;
+	while (*word == ' ' || *word == '\t')
+		word++;
+	length = strlen(word);
+	while (length > 0 && (word[length - 1] == ' ' || word[length - 1] == '\t'))
+		word[--length] = '\0';
+	return word;
 }
