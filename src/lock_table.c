@@ -258,6 +258,7 @@ lock_table_delete_found(LockTable *table)
 						   GetCurrentCommandId(true), InvalidSnapshot,
 						   InvalidSnapshot, false, &failure, false) != TM_Ok)
 		return false;
+	mirror_marks_note_deleted(ItemPointerGetBlockNumber(&table->slot->tts_tid));
 
 	/*
 	 * Have the page pruned at the next visit, however much space it has: what

@@ -10,8 +10,8 @@
 #ifndef DISTLOCK_MIRROR_H
 #define DISTLOCK_MIRROR_H
 
+#include "page_marks.h"
 #include "redis_url.h"
-#include "shared.h"
 
 typedef struct Mirror Mirror;
 struct MirrorComparison;
@@ -23,8 +23,17 @@ extern Mirror *mirror_new(const RedisAddress *address, MirrorStatus *status,
 /* Close the connection, and forget it.  What is in Redis stays for its time. */
 extern void mirror_free(Mirror *mirror);
 
-/* Pages with these marks have changed; see mirror_marks.h. */
-extern void mirror_note(Mirror *mirror, const uint32 *marks);
+/*
+ * Pages with these marks have changed; see mirror_marks.h.  A gap: rows of locks
+ * that were released have been deleted before they could be read.
+ */
+extern void mirror_note(Mirror *mirror, const PageMarks *marks, bool gap);
+
+/* Is it connected, and has pages to read? */
+extern bool mirror_is_behind(const Mirror *mirror);
+
+/* Something went wrong here: claim, and send everything, anew. */
+extern void mirror_begin_anew(Mirror *mirror);
 
 /*
  * Do what can be done now, without waiting.  True when there is more to do at

@@ -41,6 +41,7 @@ static void take_request_back(dsm_segment *segment, Datum handle);
 static void require_worker(DatabaseSlot *slot);
 static void unpack(const char *message, Size length,
 				   MirrorAnswerHandler handler, void *arg);
+static void check_deadline(int64 until);
 static void wait_a_little(int64 until);
 static int64 clock_now(void);
 
@@ -80,6 +81,7 @@ mirror_ask(int64 timeout, MirrorAnswerHandler handler, void *arg)
 				done = *(char *) message == ANSWER_END;
 				if (!done)
 					unpack(message, length, handler, arg);
+				check_deadline(until);
 				break;
 			case SHM_MQ_WOULD_BLOCK:
 				require_worker(slot);
@@ -178,17 +180,23 @@ unpack(const char *message, Size length, MirrorAnswerHandler handler,
 }
 
 static void
-wait_a_little(int64 until)
+check_deadline(int64 until)
 {
+	CHECK_FOR_INTERRUPTS();
 	if (clock_now() > until)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the worker has not finished the comparison in time"),
 				 errhint("Give it more time, and see the view distlock.mirror_status.")));
+}
+
+static void
+wait_a_little(int64 until)
+{
+	check_deadline(until);
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 LOOK_EVERY_MS, compat_wait_event_mirror());
 	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
 }
 
 static int64

@@ -245,10 +245,12 @@ pump(void)
 static void
 stop_answering(void)
 {
+	if (queue != NULL)
+		shm_mq_detach(queue);
+	queue = NULL;
 	if (segment != NULL)
 		dsm_detach(segment);
 	segment = NULL;
-	queue = NULL;
 	outbox = NIL;
 	num_sent = 0;
 	if (context != NULL)

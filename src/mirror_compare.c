@@ -19,6 +19,9 @@
 /* So much longer than the lock a key may live, in milliseconds. */
 #define MAX_MS_TOO_LONG 1000
 
+/* No comparison takes that long, unless Redis has no end of keys. */
+#define LONGEST (10 * SECS_PER_MINUTE * USECS_PER_SEC)
+
 /* When a page is compared again. */
 #define LOOK_AGAIN (USECS_PER_SEC / 5)
 
@@ -44,19 +47,34 @@ mirror_compare_step(Mirror *mirror)
 {
 	MirrorComparison *comparison = mirror->comparison;
 
-	if (comparison == NULL || comparison->listing ||
-		page_marks_any(&mirror->compared) || mirror->comparing > 0)
+	if (comparison == NULL)
 		return;
-	if (mirror->compared_again.due == NEVER)
+	if (GetCurrentTimestamp() > comparison->began_at + LONGEST)
 	{
-		comparison->listing = true;
-		list(mirror, "0");
+		redis_fail(mirror->connection, "a comparison did not come to its end");
+		return;
 	}
-	else if (mirror->compared_again.due <= redis_clock())
+	if (comparison->listing || page_marks_any(&mirror->compared) ||
+		mirror->comparing > 0)
+		return;
+	if (mirror->compared_again.due != NEVER)
 	{
+		if (mirror->compared_again.due > redis_clock())
+			return;
 		comparison->again = true;
 		later_marks_move(&mirror->compared_again, redis_clock(),
 						 &mirror->compared);
+	}
+	else if (!comparison->settling)
+	{
+		/* What has moved is sent, and expected then, before the book is read. */
+		comparison->settling = true;
+		mirror->rounds = 0;
+	}
+	else
+	{
+		comparison->listing = true;
+		list(mirror, "0");
 	}
 }
 
@@ -75,7 +93,8 @@ mirror_compare_answer(Mirror *mirror, Tag *tag, RedisReply *reply)
 		ComparedLock *lock = tag->keys[i].lock;
 		const char *problem;
 
-		if (redis_type(redis_element(reply, i)) != REDIS_TEXT)
+		if (redis_type(redis_element(reply, i)) != REDIS_TEXT ||
+			redis_length(redis_element(reply, i)) < 2)
 			return false;
 		problem = find_problem(lock, redis_text(redis_element(reply, i)));
 		if (problem != NULL && lock->doubtful)
@@ -157,7 +176,8 @@ answer_list(Mirror *mirror, RedisReply *reply)
 		return false;
 	cursor = redis_element(reply, 0);
 	keys = redis_element(reply, 1);
-	if (redis_type(cursor) != REDIS_TEXT || redis_type(keys) != REDIS_ARRAY)
+	if (redis_type(cursor) != REDIS_TEXT || redis_length(cursor) > MAX_CURSOR ||
+		redis_type(keys) != REDIS_ARRAY)
 		return false;
 	for (int i = 0; i < redis_elements(keys); i++)
 	{

@@ -9,6 +9,7 @@
 
 #include "common/hashfn.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "mirror_comparison.h"
 
@@ -29,6 +30,7 @@ mirror_comparison_new(MirrorDifference difference, void *arg)
 	comparison->difference = difference;
 	comparison->arg = arg;
 	comparison->context = context;
+	comparison->began_at = GetCurrentTimestamp();
 	comparison->expected = hash_create("distlock mirror comparison", 1024,
 									   &info,
 									   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);

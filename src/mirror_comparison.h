@@ -37,7 +37,9 @@ typedef struct MirrorComparison
 	HTAB	   *expected;		/* hashes of what is or was to be in Redis */
 	int64		differences;
 	bool		again;			/* only what was unknown and differed */
-	bool		listing;		/* the table is done, the book is not */
+	bool		settling;		/* the table is done, but for what has moved */
+	bool		listing;		/* that too, but the book is not */
+	TimestampTz began_at;
 	bool		done;
 	bool		failed;			/* the connection was lost */
 } MirrorComparison;
@@ -54,7 +56,7 @@ typedef struct ComparedLock
 	bool		doubtful;		/* to be compared again if it differs */
 	int			key_length;
 	int			redis_length;
-	char text[	FLEXIBLE_ARRAY_MEMBER]; /* both keys */
+	char		keys[FLEXIBLE_ARRAY_MEMBER];	/* both, one after the other */
 } ComparedLock;
 
 extern ComparedLock *mirror_comparison_add(MirrorComparison *comparison,

@@ -25,11 +25,21 @@
 #define SHORTEST_PAUSE (50 * USECS_PER_SEC / 1000)
 #define LONGEST_PAUSE USECS_PER_SEC
 
-/* What was refused is tried again after that. */
-#define RETRY_REFUSED USECS_PER_SEC
-
 /* When Redis is asked whether the claim is still there. */
 #define ASK_EVERY (USECS_PER_SEC / 2)
+
+/* A claim that Redis had no room for is made again. */
+#define RETRY_CLAIM USECS_PER_SEC
+
+/*
+ * When rows have gone unseen, reconcile that long after the last time, and longer
+ * by this for each key, which is more than it takes.
+ */
+#define RECONCILE_GAP USECS_PER_SEC
+#define RECONCILE_GAP_KEY 50
+
+/* See settle(). */
+#define ROUNDS 3
 
 /* Whether the table is another file (TRUNCATE, VACUUM FULL) is looked at. */
 #define LOOK_AT_TABLE (2 * USECS_PER_SEC)
@@ -41,22 +51,13 @@ static void open_connection(Mirror *mirror);
 static void greet(Mirror *mirror);
 static void claim(Mirror *mirror);
 static void work(Mirror *mirror);
+static bool settle(Mirror *mirror);
 static int64 reconcile_due(const Mirror *mirror);
 static bool may_read(const Mirror *mirror);
 static bool has_to_read(const Mirror *mirror);
 static bool has_more(const Mirror *mirror);
-static void sweep(Mirror *mirror, const char *cursor);
 static void ask(Mirror *mirror);
-static bool answer(void *arg, void *tag, RedisReply *reply);
-static bool answer_error(Mirror *mirror, Tag *tag, const char *text);
-static bool answer_script(Mirror *mirror, int script, RedisReply *reply);
-static bool answer_claim(Mirror *mirror, RedisReply *reply);
-static bool answer_write(Mirror *mirror, Tag *tag, RedisReply *reply);
-static void note_written(Mirror *mirror, const TaggedKey *key, char letter);
-static bool answer_sweep(Mirror *mirror, RedisReply *reply);
-static bool answer_ask(Mirror *mirror, RedisReply *reply);
 static void show_state(Mirror *mirror);
-static void end_comparison(Mirror *mirror);
 
 Mirror *
 mirror_new(const RedisAddress *address, MirrorStatus *status,
@@ -92,7 +93,7 @@ mirror_new(const RedisAddress *address, MirrorStatus *status,
 void
 mirror_free(Mirror *mirror)
 {
-	end_comparison(mirror);
+	mirror_end_comparison(mirror);
 	if (mirror->connection != NULL)
 		redis_close(mirror->connection);
 	mirror_troubles_free(&mirror->troubles);
@@ -110,9 +111,25 @@ mirror_status(const Mirror *mirror)
 }
 
 void
-mirror_note(Mirror *mirror, const uint32 *marks)
+mirror_note(Mirror *mirror, const PageMarks *marks, bool gap)
 {
-	page_marks_add(&mirror->changed, marks);
+	page_marks_add(&mirror->changed, marks->words);
+	if (mirror->changed_since == 0)
+		mirror->changed_since = GetCurrentTimestamp();
+	mirror->gap = mirror->gap || gap;
+}
+
+bool
+mirror_is_behind(const Mirror *mirror)
+{
+	return mirror->phase >= PHASE_SENDING && has_to_read(mirror);
+}
+
+void
+mirror_begin_anew(Mirror *mirror)
+{
+	if (mirror->phase >= PHASE_SENDING)
+		mirror->claim_lost = true;
 }
 
 bool
@@ -127,14 +144,14 @@ mirror_step(Mirror *mirror)
 			return false;
 	}
 
-	if (redis_step(mirror->connection, answer, mirror))
+	if (redis_step(mirror->connection, mirror_answer, mirror))
 	{
 		work(mirror);
 		/* Send what that has queued. */
-		if (redis_step(mirror->connection, answer, mirror))
+		if (redis_step(mirror->connection, mirror_answer, mirror))
 		{
 			show_state(mirror);
-			return mirror->phase >= PHASE_SENDING && has_more(mirror);
+			return has_more(mirror);
 		}
 	}
 	mirror_fail(mirror, redis_error(mirror->connection));
@@ -152,7 +169,7 @@ mirror_fail(Mirror *mirror, const char *reason)
 	mirror->phase = PHASE_RESTING;
 	if (mirror->status->behind_since == 0)
 		mirror->status->behind_since = GetCurrentTimestamp();
-	end_comparison(mirror);
+	mirror_end_comparison(mirror);
 
 	mirror->pause = Min(Max(SHORTEST_PAUSE, 2 * mirror->pause), LONGEST_PAUSE);
 	mirror->next_try = redis_clock() +
@@ -213,11 +230,12 @@ static void
 open_connection(Mirror *mirror)
 {
 	mirror->connection = redis_open(&mirror->address, setting_redis_ca_file,
-									setting_redis_timeout);
+									setting_redis_timeout, mirror->attempts++);
 	mirror->phase = PHASE_OPENING;
-	mirror->claim_lost = false;
+	mirror->claim_lost = mirror->claim_is_old = false;
 	mirror->is_new = true;
-	mirror->writing = mirror->comparing = 0;
+	mirror->writes_sent = mirror->writes_answered = 0;
+	mirror->comparing = 0;
 	mirror->read_due = mirror->look_due = 0;
 }
 
@@ -294,13 +312,18 @@ claim(Mirror *mirror)
 	}
 
 	snprintf(number, sizeof(number), "%0*lld", FENCE_DIGITS, (long long) epoch);
-	redis_begin(connection, 5);
+	redis_begin(connection, 6);
 	redis_add_text(connection, "EVALSHA");
 	redis_add_text(connection, mirror->scripts[SCRIPT_CLAIM]);
 	redis_add_text(connection, "1");
 	redis_add_text(connection, mirror->book);
 	redis_add_text(connection, number);
+	/* The counter goes on even if Redis has forgotten the last one. */
+	snprintf(number, sizeof(number), INT64_FORMAT, GetCurrentTimestamp());
+	redis_add_text(connection, number);
 	redis_end(connection, mirror_tag(TAG_CLAIM, 0));
+	mirror->was_following = mirror->phase == PHASE_FOLLOWING &&
+		!mirror->claim_lost;
 	mirror->phase = PHASE_CLAIMING;
 }
 
@@ -341,40 +364,87 @@ work(Mirror *mirror)
 	later_marks_move(&mirror->sessions, now, &mirror->changed);
 	if (mirror->look_due <= now)
 	{
-		/* A page that is always there. */
-		mirror->changed.words[0] |= 1;
+		mirror->look = true;
 		mirror->look_due = now + LOOK_AT_TABLE;
 	}
 
-	/*
-	 * All pages have been read, at the end of the step before this.  What has
-	 * been written by then is marked by now: see mirror_marks.h.
-	 */
-	if (mirror->phase == PHASE_SENDING && !page_marks_any(&mirror->all))
-	{
-		page_marks_add(&mirror->all, mirror->changed.words);
-		page_marks_add(&mirror->all, mirror->at_work.marks.words);
-		mirror->phase = PHASE_SENDING_AGAIN;
-	}
-	while (may_read(mirror) && has_to_read(mirror) && mirror_read(mirror))
-		;
-	if (mirror->phase == PHASE_SENDING_AGAIN && !page_marks_any(&mirror->all))
-	{
-		sweep(mirror, "0");
-		mirror->phase = PHASE_SWEEPING;
-	}
-
-	mirror_compare_step(mirror);
+	if (settle(mirror))
+		mirror_compare_step(mirror);
+	if (may_read(mirror) && (has_to_read(mirror) || mirror->look))
+		(void) mirror_read(mirror);
+	mirror->look = false;
+	if (!page_marks_any(&mirror->changed))
+		mirror->changed_since = 0;
 	if (mirror->phase == PHASE_FOLLOWING && mirror->ask_due <= now)
 		ask(mirror);
+}
+
+/*
+ * When all pages have been read, each by a snapshot of its own, a row may still
+ * have been missed: one that has moved to a page that had been read.  That page
+ * is marked by now, since the row was written before the snapshot that did not
+ * see it any more, and all marks have been taken since (see mirror_marks.h).  So
+ * what is marked is read once more; and, since a row can move twice, again.
+ *
+ * True when nothing of that is to be done.
+ */
+static bool
+settle(Mirror *mirror)
+{
+	if (page_marks_any(&mirror->all))
+		return false;
+	if (mirror->rounds < ROUNDS)
+	{
+		mirror->rounds++;
+		page_marks_add(&mirror->all, mirror->changed.words);
+		page_marks_add(&mirror->all, mirror->at_work.marks.words);
+		mirror->writes_awaited = mirror->writes_sent;
+		return false;
+	}
+	if (mirror->phase == PHASE_SENDING &&
+		mirror->writes_answered >= mirror->writes_awaited)
+	{
+		/*
+		 * What was refused has an old stamp still, as everything has when the
+		 * claim is an old one.
+		 */
+		mirror->sweep_owed = mirror->claim_is_old ||
+			mirror->troubles.refused_anew;
+		if (mirror->sweep_owed)
+			mirror_follow(mirror);
+		else
+		{
+			mirror_sweep(mirror, "0");
+			mirror->phase = PHASE_SWEEPING;
+		}
+	}
+	return true;
+}
+
+void
+mirror_follow(Mirror *mirror)
+{
+	mirror_troubles_settle(&mirror->troubles);
+	mirror->phase = PHASE_FOLLOWING;
+	mirror->pause = 0;
+	mirror->status->reconciled_at = GetCurrentTimestamp();
+	ask(mirror);
 }
 
 static int64
 reconcile_due(const Mirror *mirror)
 {
-	if (mirror->reconcile)
+	int64		due = mirror->claimed_at;
+
+	if (mirror->reconcile ||
+		(mirror->sweep_owed && mirror->troubles.refused == 0 &&
+		 !mirror->claim_is_old))
 		return 0;
-	return mirror->claimed_at + setting_redis_reconcile * USECS_PER_SEC;
+	if (mirror->claim_is_old)
+		return due + RETRY_CLAIM;
+	if (mirror->gap)
+		return due + RECONCILE_GAP + mirror->status->keys * RECONCILE_GAP_KEY;
+	return due + setting_redis_reconcile * USECS_PER_SEC;
 }
 
 static bool
@@ -398,12 +468,16 @@ has_to_read(const Mirror *mirror)
 static bool
 has_more(const Mirror *mirror)
 {
+	if (mirror->phase == PHASE_GREETING || mirror->claim_lost)
+		return redis_in_flight(mirror->connection) == 0;
+	if (mirror->phase < PHASE_SENDING)
+		return false;
 	return (may_read(mirror) && has_to_read(mirror)) ||
-		(mirror->phase == PHASE_SENDING && !page_marks_any(&mirror->all));
+		(mirror->rounds < ROUNDS && !page_marks_any(&mirror->all));
 }
 
-static void
-sweep(Mirror *mirror, const char *cursor)
+void
+mirror_sweep(Mirror *mirror, const char *cursor)
 {
 	RedisConnection *connection = mirror->connection;
 
@@ -438,228 +512,28 @@ ask(Mirror *mirror)
 	mirror->ask_due = redis_clock() + ASK_EVERY;
 }
 
-static bool
-answer(void *arg, void *tag_of_command, RedisReply *reply)
-{
-	Mirror	   *mirror = arg;
-	Tag		   *tag = tag_of_command;
-
-	if (tag->kind == TAG_WRITE)
-		mirror->writing--;
-	if (tag->kind == TAG_COMPARE)
-		mirror->comparing--;
-	if (redis_type(reply) == REDIS_ERROR)
-		return answer_error(mirror, tag, redis_text(reply));
-	switch (tag->kind)
-	{
-		case TAG_PASSWORD:
-		case TAG_DATABASE:
-			return redis_type(reply) == REDIS_TEXT;
-		case TAG_SCRIPT:
-			return answer_script(mirror, tag->n, reply);
-		case TAG_CLAIM:
-			return answer_claim(mirror, reply);
-		case TAG_WRITE:
-			return answer_write(mirror, tag, reply);
-		case TAG_SWEEP:
-			return answer_sweep(mirror, reply);
-		case TAG_ASK_CLAIM:
-			return answer_ask(mirror, reply);
-		case TAG_ASK_KEYS:
-			if (redis_type(reply) != REDIS_INTEGER)
-				return false;
-			/* One field of the book is the claim. */
-			mirror->status->keys = Max(redis_integer(reply) - 1, 0);
-			return true;
-		case TAG_COMPARE:
-		case TAG_LIST:
-			return mirror_compare_answer(mirror, tag, reply);
-	}
-	return false;
-}
-
-static bool
-answer_error(Mirror *mirror, Tag *tag, const char *text)
-{
-	static const char *const what[] = {
-		[TAG_PASSWORD] = "the password",
-		[TAG_DATABASE] = "the number of the database",
-		[TAG_SCRIPT] = "a script",
-		[TAG_CLAIM] = "to let this server write",
-		[TAG_WRITE] = "to write",
-		[TAG_SWEEP] = "to delete",
-		[TAG_ASK_CLAIM] = "to read",
-		[TAG_ASK_KEYS] = "to read",
-		[TAG_COMPARE] = "to read",
-		[TAG_LIST] = "to read",
-	};
-
-	if (strncmp(text, "LOST", 4) == 0)
-	{
-		mirror->claim_lost = true;
-		return true;
-	}
-	if (strncmp(text, "SUPERSEDED", 10) == 0)
-		redis_fail(mirror->connection,
-				   tag->kind == TAG_CLAIM ?
-				   "superseded by a server with a newer epoch of fences, which advance_fence() would begin here" :
-				   "superseded: another worker has begun to write this mirror");
-	else
-		redis_fail(mirror->connection, "Redis refused %s: %s", what[tag->kind],
-				   text);
-	return false;
-}
-
-static bool
-answer_script(Mirror *mirror, int script, RedisReply *reply)
-{
-	size_t		size = sizeof(mirror->scripts[script]);
-
-	if (redis_type(reply) != REDIS_TEXT || redis_length(reply) != size - 1)
-		return false;
-	strlcpy(mirror->scripts[script], redis_text(reply), size);
-	return true;
-}
-
-static bool
-answer_claim(Mirror *mirror, RedisReply *reply)
-{
-	if (redis_type(reply) != REDIS_TEXT || redis_length(reply) != CLAIM_LENGTH)
-		return false;
-	memcpy(mirror->claim, redis_text(reply), CLAIM_LENGTH);
-	mirror->claim_lost = false;
-	if (mirror->is_new)
-		mirror->status->connections++;
-	mirror->is_new = false;
-	if (mirror->status->state != MIRROR_CONNECTED &&
-		mirror->status->state != MIRROR_FAILING)
-		mirror_report_state(mirror, MIRROR_RECONCILING);
-
-	mirror_cache_clear(mirror->cache);
-	mirror_troubles_doubt(&mirror->troubles);
-	page_marks_set_all(&mirror->all);
-	page_marks_clear(&mirror->compared);
-	later_marks_clear(&mirror->at_work);
-	later_marks_clear(&mirror->refused);
-	later_marks_clear(&mirror->sessions);
-	mirror->claimed_at = redis_clock();
-	mirror->reconcile = false;
-	mirror->phase = PHASE_SENDING;
-	return true;
-}
-
-static bool
-answer_write(Mirror *mirror, Tag *tag, RedisReply *reply)
-{
-	RedisReply *letters;
-	RedisReply *message;
-
-	if (redis_type(reply) != REDIS_ARRAY || redis_elements(reply) != 2)
-		return false;
-	letters = redis_element(reply, 0);
-	message = redis_element(reply, 1);
-	if (redis_type(letters) != REDIS_TEXT || redis_type(message) != REDIS_TEXT ||
-		redis_length(letters) != tag->n)
-		return false;
-
-	/* The worst of the copies of a lock, which stand together. */
-	for (int i = 0; i < tag->n;)
-	{
-		TaggedKey  *key = &tag->keys[i];
-		char		worst = WRITE_DONE;
-
-		for (; i < tag->n && tag->keys[i].key_hash == key->key_hash; i++)
-		{
-			char		letter = redis_text(letters)[i];
-
-			if (letter != WRITE_DONE && worst != WRITE_ERROR)
-				worst = letter;
-		}
-		note_written(mirror, key, worst);
-		if (worst == WRITE_ERROR)
-			mirror_report_error(mirror, redis_text(message));
-		else if (worst == WRITE_OLD)
-			mirror_report_error(mirror, "Redis has a newer fence of a lock");
-	}
-	return true;
-}
-
-/*
- * What was refused is sent again later, or sooner if it changes.
- */
-static void
-note_written(Mirror *mirror, const TaggedKey *key, char letter)
-{
-	if (letter == WRITE_DONE)
-	{
-		mirror_trouble_remove(&mirror->troubles, key->key_hash);
-		return;
-	}
-	mirror_trouble_add(&mirror->troubles, key->key_hash,
-					   letter == WRITE_CONFLICT);
-	mirror_cache_forget(mirror->cache, key->key_hash);
-	later_marks_set(&mirror->refused, key->page, redis_clock() + RETRY_REFUSED);
-}
-
-static bool
-answer_sweep(Mirror *mirror, RedisReply *reply)
-{
-	if (redis_type(reply) != REDIS_TEXT)
-		return false;
-	/* Claimed anew since? */
-	if (mirror->phase != PHASE_SWEEPING)
-		return true;
-	if (strcmp(redis_text(reply), "0") != 0)
-	{
-		sweep(mirror, redis_text(reply));
-		return true;
-	}
-	mirror_troubles_settle(&mirror->troubles);
-	mirror->phase = PHASE_FOLLOWING;
-	mirror->pause = 0;
-	mirror->status->reconciled_at = GetCurrentTimestamp();
-	ask(mirror);
-	return true;
-}
-
-static bool
-answer_ask(Mirror *mirror, RedisReply *reply)
-{
-	if (redis_type(reply) == REDIS_NIL)
-		mirror->claim_lost = true;
-	else if (redis_type(reply) != REDIS_TEXT)
-		return false;
-	else if (mirror->phase == PHASE_FOLLOWING &&
-			 strcmp(redis_text(reply), mirror->claim) != 0)
-	{
-		redis_fail(mirror->connection,
-				   "superseded: another worker has begun to write this mirror");
-		return false;
-	}
-	return true;
-}
-
 static void
 show_state(Mirror *mirror)
 {
-	bool		complete;
+	MirrorStatus *status = mirror->status;
+	bool		failing = mirror->troubles.refused > 0 || mirror->claim_is_old;
+	TimestampTz since = mirror->changed_since;
 
-	mirror->status->conflicts = mirror->troubles.conflicts;
+	status->conflicts = mirror->troubles.conflicts;
 	if (mirror->phase == PHASE_FOLLOWING)
-		mirror_report_state(mirror, mirror->troubles.refused > 0 ? MIRROR_FAILING :
-							MIRROR_CONNECTED);
+		mirror_report_state(mirror, failing ? MIRROR_FAILING : MIRROR_CONNECTED);
 
-	complete = mirror->status->state == MIRROR_CONNECTED &&
-		!page_marks_any(&mirror->changed) &&
-		(mirror->phase != PHASE_FOLLOWING || mirror->writing == 0);
-	if (complete)
-		mirror->status->behind_since = 0;
-	else if (mirror->status->behind_since == 0)
-		mirror->status->behind_since = GetCurrentTimestamp();
+	if (mirror->writing_since != 0 &&
+		(since == 0 || mirror->writing_since < since))
+		since = mirror->writing_since;
+	if (status->state == MIRROR_CONNECTED)
+		status->behind_since = since;
+	else if (status->behind_since == 0)
+		status->behind_since = GetCurrentTimestamp();
 }
 
-static void
-end_comparison(Mirror *mirror)
+void
+mirror_end_comparison(Mirror *mirror)
 {
 	if (mirror->comparison != NULL)
 		mirror->comparison->done = mirror->comparison->failed = true;

@@ -75,14 +75,58 @@ mirror_marks_changed(DatabaseSlot *slot)
 }
 
 void
-mirror_marks_take(DatabaseSlot *slot, uint32 *marks)
+mirror_marks_take(DatabaseSlot *slot, PageMarks *marks)
 {
+	page_marks_clear(marks);
 	(void) pg_atomic_exchange_u32(&slot->mirror_changed, 0);
 	for (int i = 0; i < DIRTY_WORDS; i++)
 	{
-		if (pg_atomic_read_u32(&slot->mirror_dirty[i]) != 0)
-			marks[i] |= pg_atomic_exchange_u32(&slot->mirror_dirty[i], 0);
+		if (pg_atomic_read_u32(&slot->mirror_dirty[i]) == 0)
+			continue;
+		mirror_marks_set_behind(slot, true);
+		marks->words[i] = pg_atomic_exchange_u32(&slot->mirror_dirty[i], 0);
 	}
+}
+
+void
+mirror_marks_set_behind(DatabaseSlot *slot, bool behind)
+{
+	if (pg_atomic_read_u32(&slot->mirror_behind) != behind)
+		(void) pg_atomic_exchange_u32(&slot->mirror_behind, behind);
+}
+
+bool
+mirror_marks_take_gap(DatabaseSlot *slot)
+{
+	return pg_atomic_read_u32(&slot->mirror_gap) != 0 &&
+		pg_atomic_exchange_u32(&slot->mirror_gap, 0) != 0;
+}
+
+void
+mirror_marks_note_deleted(BlockNumber page)
+{
+	DatabaseSlot *slot = shared_slot_if_attached();
+	uint32		bit = page % DIRTY_BITS;
+	bool		marked;
+
+	pg_memory_barrier();
+	if (slot == NULL || pg_atomic_read_u32(&slot->mirror_wanted) == 0)
+		return;
+	marked = (pg_atomic_read_u32(&slot->mirror_dirty[bit / 32]) &
+			  ((uint32) 1 << (bit % 32))) != 0;
+	/* In this order: the worker is behind before it takes the mark. */
+	pg_read_barrier();
+	if (marked || pg_atomic_read_u32(&slot->mirror_behind) != 0)
+		(void) pg_atomic_exchange_u32(&slot->mirror_gap, 1);
+}
+
+bool
+mirror_marks_behind(void)
+{
+	DatabaseSlot *slot = shared_slot_if_attached();
+
+	return slot != NULL && pg_atomic_read_u32(&slot->mirror_wanted) != 0 &&
+		pg_atomic_read_u32(&slot->mirror_behind) != 0;
 }
 
 /*

@@ -22,15 +22,25 @@
  * is to be read to one that has been; the bits of that page, or that somebody
  * was at work on it, tell that it has to be read once more.
  *
+ * A row that is deleted cannot be read any more: if its lock was released just
+ * before, Redis would keep it.  Who deletes one sees whether its page may not have
+ * been read since: it is marked, or the worker is "behind", which it says before
+ * it takes marks, and until it has read what they stand for.  There is a "gap"
+ * then, which the worker fills by reconciling.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef DISTLOCK_MIRROR_MARKS_H
 #define DISTLOCK_MIRROR_MARKS_H
 
-#include "shared.h"
+#include "page_marks.h"
 
 /* Of whoever writes a row: it is on this page. */
 extern void mirror_marks_note(BlockNumber page);
+
+/* Of whoever deletes a row; and is it better left for later? */
+extern void mirror_marks_note_deleted(BlockNumber page);
+extern bool mirror_marks_behind(void);
 
 /* At the events of transactions: nothing here can fail. */
 extern void mirror_marks_at_commit(void);
@@ -38,10 +48,13 @@ extern void mirror_marks_at_abort(void);
 
 /*
  * For the worker: say whether there is a mirror; has anything been committed;
- * take the marks (a, b), and add them to these.
+ * take the marks (a, b); say that what they stand for has been read, or not; and
+ * was there a gap?
  */
 extern void mirror_marks_want(DatabaseSlot *slot, bool wanted);
 extern bool mirror_marks_changed(DatabaseSlot *slot);
-extern void mirror_marks_take(DatabaseSlot *slot, uint32 *marks);
+extern void mirror_marks_take(DatabaseSlot *slot, PageMarks *marks);
+extern void mirror_marks_set_behind(DatabaseSlot *slot, bool behind);
+extern bool mirror_marks_take_gap(DatabaseSlot *slot);
 
 #endif							/* DISTLOCK_MIRROR_MARKS_H */

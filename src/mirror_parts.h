@@ -3,7 +3,7 @@
  * mirror_parts.h
  *	  What a mirror consists of.
  *
- * For mirror_life.c, which lives its life, mirror_read.c, which reads the table and
+ * For mirror_life.c, which lives its life, mirror_answer.c, mirror_read.c, which reads the table and
  * sends what has changed, and mirror_compare.c, which compares; and for nobody
  * else.
  *
@@ -27,7 +27,6 @@ typedef enum MirrorPhase
 	PHASE_GREETING,				/* password, database, scripts */
 	PHASE_CLAIMING,
 	PHASE_SENDING,				/* everything, to reconcile */
-	PHASE_SENDING_AGAIN,		/* what has changed meanwhile */
 	PHASE_SWEEPING,
 	PHASE_FOLLOWING
 } MirrorPhase;
@@ -59,6 +58,7 @@ typedef struct Tag
 {
 	TagKind		kind;
 	int			n;				/* of TAG_SCRIPT: which */
+	TimestampTz since;			/* of TAG_WRITE: the oldest change in it */
 	TaggedKey	keys[FLEXIBLE_ARRAY_MEMBER];
 } Tag;
 
@@ -75,11 +75,17 @@ struct Mirror
 	MirrorState logged;			/* the state in the log's last line */
 	int64		next_try;
 	int64		pause;
+	int			attempts;		/* to connect, so far */
 	char		claim[CLAIM_LENGTH + 1];
 	char		scripts[NUM_SCRIPTS][41];	/* their digests */
-	bool		claim_lost;
+	bool		claim_lost;		/* another has to be made at once */
+	bool		claim_is_old;	/* Redis has no room for a new one */
 	bool		is_new;			/* the connection has claimed nothing yet */
-	int			writing;		/* calls of SCRIPT_WRITE under way */
+	bool		was_following;	/* before it claimed */
+	bool		one_by_one;		/* a call for each lock */
+	int64		writes_sent;	/* calls of SCRIPT_WRITE, and their answers */
+	int64		writes_answered;
+	int64		writes_awaited; /* so many answers, before it is swept */
 	int			comparing;		/* calls of SCRIPT_COMPARE under way */
 	MirrorCache *cache;
 
@@ -89,6 +95,9 @@ struct Mirror
 	PageMarks	compared;
 	LaterMarks	compared_again;
 
+	/* How often "all" has been added to since all was read; see settle(). */
+	int			rounds;
+
 	/* Pages to be read again later. */
 	LaterMarks	at_work;		/* a transaction is at work there */
 	LaterMarks	refused;		/* a lock was refused there */
@@ -96,9 +105,20 @@ struct Mirror
 
 	int64		claimed_at;		/* reconciling began */
 	bool		reconcile;		/* without waiting for the next time */
+	bool		sweep_owed;		/* it was not done, as something was refused */
+	bool		gap;			/* rows have gone before they were read */
 	int64		ask_due;
 	int64		look_due;		/* is the table another file? */
+	bool		look;			/* it is time for that */
 	int64		read_due;		/* the table could not be read */
+
+	/*
+	 * For the lag: of what has not been read, not been answered, is being
+	 * read.
+	 */
+	TimestampTz changed_since;
+	TimestampTz writing_since;
+	TimestampTz reading_since;
 
 	MirrorTroubles troubles;
 	Oid			storage;		/* the table's file */
@@ -114,6 +134,17 @@ extern Tag *mirror_tag(TagKind kind, int keys);
  */
 extern void mirror_report_state(Mirror *mirror, MirrorState state);
 extern void mirror_report_error(Mirror *mirror, const char *reason);
+
+/* mirror_answer.c: an answer, see RedisHandler. */
+extern bool mirror_answer(void *arg, void *tag, RedisReply *reply);
+
+/*
+ * mirror_life.c: delete what is not there any more, a part of the book; all is
+ * done but to follow; the comparison cannot go on.
+ */
+extern void mirror_sweep(Mirror *mirror, const char *cursor);
+extern void mirror_follow(Mirror *mirror);
+extern void mirror_end_comparison(Mirror *mirror);
 
 /* mirror_read.c: read some pages; true when there are more. */
 extern bool mirror_read(Mirror *mirror);

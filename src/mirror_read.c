@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "common/hashfn.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -86,6 +87,7 @@ static void read_marked(LockTable *table, Reading *reading);
 static void read_page(LockTable *table, Reading *reading);
 static void read_row(const LockRow *row, void *arg);
 static bool is_known(Mirror *mirror, const LockRow *row, uint64 key_hash);
+static uint32 hash_owner(const LockRow *row);
 static void treat(Reading *reading, const ReadRow *read);
 static void treat_held(Reading *reading, const ReadRow *read, TimestampTz now,
 					   TimestampTz end);
@@ -113,6 +115,9 @@ mirror_read(Mirror *mirror)
 		PushActiveSnapshot(GetTransactionSnapshot());
 		MemoryContextSwitchTo(context);
 		writes.n = comparisons.n = 0;
+		mirror->reading_since = mirror->changed_since;
+		if (mirror->reading_since == 0)
+			mirror->reading_since = GetCurrentTimestamp();
 		read_marked(&table, &reading);
 		PopActiveSnapshot();
 		lock_table_close(&table, false);
@@ -235,7 +240,17 @@ is_known(Mirror *mirror, const LockRow *row, uint64 key_hash)
 		return false;
 	if (row->token == NULL)
 		return sent->until == 0;
-	return row->scope == SCOPE_LEASE && sent->until == row->expires_at;
+	return row->scope == SCOPE_LEASE && sent->until == row->expires_at &&
+		sent->owner_hash == hash_owner(row);
+}
+
+static uint32
+hash_owner(const LockRow *row)
+{
+	if (row->owner == NULL)
+		return 0;
+	return hash_bytes((const unsigned char *) VARDATA_ANY(row->owner),
+					  VARSIZE_ANY_EXHDR(row->owner));
 }
 
 static void
@@ -258,7 +273,8 @@ treat_held(Reading *reading, const ReadRow *read, TimestampTz now,
 {
 	Mirror	   *mirror = reading->mirror;
 	const MirrorSent *sent = mirror_cache_find(mirror->cache, read->key_hash);
-	MirrorSent	sending = {read->key_hash, read->row.fence, end, 0};
+	MirrorSent	sending = {read->key_hash, read->row.fence, end,
+	hash_owner(&read->row), 0};
 	int64		clock = redis_clock();
 	int64		ms;
 	bool		unknown = sent == NULL && !reading->changed;
@@ -277,6 +293,7 @@ treat_held(Reading *reading, const ReadRow *read, TimestampTz now,
 	ms = Min(ms, LONGEST_MS);
 
 	if (sent != NULL && sent->fence == read->row.fence && sent->until == end &&
+		sent->owner_hash == sending.owner_hash &&
 		(sent->renew_at == 0 || clock < sent->renew_at))
 	{
 		send = false;
@@ -321,7 +338,7 @@ treat_free(Reading *reading, const ReadRow *read)
 {
 	Mirror	   *mirror = reading->mirror;
 	const MirrorSent *sent = mirror_cache_find(mirror->cache, read->key_hash);
-	MirrorSent	sending = {read->key_hash, read->row.fence, 0, 0};
+	MirrorSent	sending = {read->key_hash, read->row.fence, 0, 0, 0};
 
 	/* Fences begin at 1: a lock of scope "transaction" may have drawn none. */
 	if (read->row.fence == 0 || (sent == NULL && !reading->changed) ||
@@ -341,7 +358,8 @@ add(Mirror *mirror, Batch *batch, BlockNumber page, const ReadRow *read,
 {
 	Write	   *write;
 
-	if (copy == 0 && batch->n + mirror->copies > KEYS_PER_CALL)
+	if (copy == 0 && batch->n > 0 &&
+		(mirror->one_by_one || batch->n + mirror->copies > KEYS_PER_CALL))
 	{
 		if (batch == &comparisons)
 			flush(mirror, &writes);
@@ -396,6 +414,7 @@ flush(Mirror *mirror, Batch *batch)
 	if (batch->n == 0)
 		return;
 	tag = mirror_tag(batch->kind, batch->n);
+	tag->since = mirror->reading_since;
 	redis_begin(connection, write ? 5 + 4 * batch->n : 4 + 2 * batch->n);
 	redis_add_text(connection, "EVALSHA");
 	redis_add_text(connection,
@@ -426,9 +445,9 @@ flush(Mirror *mirror, Batch *batch)
 		redis_add(connection, one->value, one->length);
 	}
 	redis_end(connection, tag);
-	if (write)
-		mirror->writing++;
-	else
+	if (!write)
 		mirror->comparing++;
+	else if (mirror->writes_sent++ == mirror->writes_answered)
+		mirror->writing_since = mirror->reading_since;
 	batch->n = 0;
 }

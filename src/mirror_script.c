@@ -27,9 +27,16 @@ static const char *const scripts[NUM_SCRIPTS] = {
 	"  end\n"
 	"  counter = tonumber(string.sub(old, 21)) or 0\n"
 	"end\n"
-	"local new = ARGV[1] .. ' ' .. string.format('%016d', counter + 1)\n"
-	"redis.call('HSET', KEYS[1], '', new)\n"
-	"return new\n",
+	"counter = math.max(counter + 1, tonumber(ARGV[2]))\n"
+	"local new = ARGV[1] .. ' ' .. string.format('%016d', counter)\n"
+	"local answer = redis.pcall('HSET', KEYS[1], '', new)\n"
+	"if type(answer) == 'table' and answer.err then\n"
+	"  if old and string.sub(old, 1, 19) == ARGV[1] then\n"
+	"    return {old, answer.err}\n"
+	"  end\n"
+	"  return answer\n"
+	"end\n"
+	"return {new, ''}\n",
 
 	[SCRIPT_WRITE] =
 	"local book, claim = KEYS[1], redis.call('HGET', KEYS[1], '')\n"
@@ -58,7 +65,10 @@ static const char *const scripts[NUM_SCRIPTS] = {
 	"  end\n"
 	"  local ours = there and not foreign and noted and\n"
 	"    redis.sha1hex(there) == string.sub(noted, 38)\n"
-	"  if noted and string.sub(noted, 1, 19) > fence then return 'o' end\n"
+	"  if noted and string.sub(noted, 21, 36) == stamp and\n"
+	"    string.sub(noted, 1, 19) > fence then\n"
+	"    return 'o'\n"
+	"  end\n"
 	"  if ms == '0' then\n"
 	"    if ours and failed(redis.pcall('DEL', key)) then return 'e' end\n"
 	"    if noted and failed(redis.pcall('HDEL', book, key)) then return 'e' end\n"

@@ -16,12 +16,19 @@
 #define COUNTER_DIGITS 16
 #define CLAIM_LENGTH (FENCE_DIGITS + 1 + COUNTER_DIGITS)
 
+/* The longest cursor, a number of 64 bits. */
+#define MAX_CURSOR 20
+
 /* Keys, or fields of the book, that one call deals with. */
 #define KEYS_PER_CALL 64
 
 typedef enum MirrorScript
 {
-	/* epoch: the new claim, or an error that begins with SUPERSEDED */
+	/*
+	 * epoch, least counter: {the new claim, ""}; or, when it cannot be
+	 * written, {the old one, why}; or an error, that begins with SUPERSEDED
+	 * when there is a newer epoch.
+	 */
 	SCRIPT_CLAIM,
 
 	/*
@@ -49,7 +56,7 @@ typedef enum MirrorScript
 /* Letters of SCRIPT_WRITE. */
 #define WRITE_DONE 'k'
 #define WRITE_CONFLICT 'c'		/* another program's value */
-#define WRITE_OLD 'o'			/* there is a newer fence */
+#define WRITE_OLD 'o'			/* this claim has written a newer fence */
 #define WRITE_ERROR 'e'
 
 /* Letters of SCRIPT_COMPARE. */

@@ -35,6 +35,7 @@ mirror_troubles_init(MirrorTroubles *troubles)
 	troubles->locks = hash_create("distlock mirror troubles", 64, &info,
 								  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	troubles->conflicts = troubles->refused = 0;
+	troubles->refused_anew = false;
 }
 
 void
@@ -49,6 +50,7 @@ mirror_trouble_add(MirrorTroubles *troubles, uint64 key_hash, bool conflict)
 	Trouble    *trouble;
 
 	mirror_trouble_remove(troubles, key_hash);
+	troubles->refused_anew = troubles->refused_anew || !conflict;
 	if (hash_get_num_entries(troubles->locks) >= MAX_TROUBLES)
 		return;
 	trouble = hash_search(troubles->locks, &key_hash, HASH_ENTER, NULL);
@@ -77,6 +79,7 @@ mirror_troubles_doubt(MirrorTroubles *troubles)
 	hash_seq_init(&scan, troubles->locks);
 	while ((trouble = hash_seq_search(&scan)) != NULL)
 		trouble->doubtful = true;
+	troubles->refused_anew = false;
 }
 
 void

@@ -15,6 +15,7 @@ typedef struct MirrorTroubles
 	HTAB	   *locks;			/* by the hashes of their keys */
 	int64		conflicts;		/* another program's value is in their place */
 	int64		refused;		/* for other reasons */
+	bool		refused_anew;	/* one of these, since they are in doubt */
 } MirrorTroubles;
 
 extern void mirror_troubles_init(MirrorTroubles *troubles);

@@ -52,20 +52,34 @@ mirrors_reload(void)
 bool
 mirrors_work(void)
 {
-	static uint32 marks[DIRTY_WORDS];
+	static PageMarks marks;
 	bool		more = false;
+	bool		behind = false;
+	bool		gap;
 
 	if (num_mirrors > 0)
 	{
-		memset(marks, 0, sizeof(marks));
-		mirror_marks_take(slot, marks);
-		for (int i = 0; i < num_mirrors; i++)
-			mirror_note(mirrors[i], marks);
+		gap = mirror_marks_take_gap(slot);
+		mirror_marks_take(slot, &marks);
+		for (int i = 0; i < num_mirrors && (gap || page_marks_any(&marks)); i++)
+			mirror_note(mirrors[i], &marks, gap);
 	}
 	for (int i = 0; i < num_mirrors; i++)
+	{
 		more = mirror_step(mirrors[i]) || more;
+		behind = mirror_is_behind(mirrors[i]) || behind;
+	}
+	if (num_mirrors > 0)
+		mirror_marks_set_behind(slot, behind);
 	mirror_check_step(slot, mirrors, num_mirrors);
 	return more;
+}
+
+void
+mirrors_cancelled(void)
+{
+	for (int i = 0; i < num_mirrors; i++)
+		mirror_begin_anew(mirrors[i]);
 }
 
 void
@@ -73,6 +87,7 @@ mirrors_failed(const char *reason)
 {
 	for (int i = 0; i < num_mirrors; i++)
 		mirror_fail(mirrors[i], reason);
+	mirror_check_stop();
 }
 
 /*

@@ -21,9 +21,11 @@ extern void mirrors_reload(void);
 /*
  * Do what can be done without waiting; true when there is more to do at once.
  * An error ends the transaction that it may have begun; call mirrors_failed()
- * then, which begins all connections anew after a while.
+ * then, which begins all connections anew after a while, or if it was cancelled
+ * mirrors_cancelled(), which has everything sent anew.
  */
 extern bool mirrors_work(void);
+extern void mirrors_cancelled(void);
 extern void mirrors_failed(const char *reason);
 
 /*

@@ -26,6 +26,11 @@ mirrors_work(void)
 }
 
 void
+mirrors_cancelled(void)
+{
+}
+
+void
 mirrors_failed(const char *reason)
 {
 }

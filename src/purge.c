@@ -38,6 +38,7 @@
 #include "lease_row.h"
 #include "lock_page.h"
 #include "lock_table.h"
+#include "mirror_marks.h"
 #include "purge.h"
 #include "session_lock.h"
 #include "settings.h"
@@ -98,6 +99,12 @@ purge_at_pre_commit(void)
 
 	if (pages_owed == 0)
 		return;
+	if (mirror_marks_behind())
+	{
+		/* It might not have seen yet that they are free. */
+		pages_owed = 0;
+		return;
+	}
 
 	/*
 	 * The commit may take as long as a standby is away; the keys would be

@@ -36,6 +36,12 @@
 #define READ_AT_A_TIME (256 * 1024)
 #define MAX_REPLY (1024 * 1024)
 
+/*
+ * What can be queued without being sent.  A server that answers what it has not
+ * been asked yet could have us ask for ever.
+ */
+#define MAX_QUEUED (16 * 1024 * 1024)
+
 /* Elements of an array. */
 #define MAX_ELEMENTS 65536
 
@@ -62,10 +68,12 @@ struct RedisConnection
 	Phase		phase;
 	int64		deadline;		/* of getting ready */
 	Resolver	resolver;
-	int			next_address;
+	int			attempt;		/* begins with this address */
+	int			next_address;	/* so many have been tried */
 	redisContext *context;
 	RedisTls   *tls;
 	size_t		received;		/* since the last reply was complete */
+	size_t		queued;			/* since the output buffer was empty */
 	bool		unsent;			/* there is something in the output buffer */
 	StringInfoData command;		/* that is being built */
 	dlist_head	commands;		/* that were queued and not answered */
@@ -88,7 +96,8 @@ static bool answer(RedisConnection *connection, RedisHandler handler,
 static bool context_failed(RedisConnection *connection);
 
 RedisConnection *
-redis_open(const RedisAddress *address, const char *ca_file, int timeout)
+redis_open(const RedisAddress *address, const char *ca_file, int timeout,
+		   int attempt)
 {
 	MemoryContext saved = MemoryContextSwitchTo(TopMemoryContext);
 	RedisConnection *connection = palloc0(sizeof(RedisConnection));
@@ -96,6 +105,7 @@ redis_open(const RedisAddress *address, const char *ca_file, int timeout)
 	connection->address = *address;
 	connection->ca_file = pstrdup(ca_file);
 	connection->timeout = timeout * INT64CONST(1000);
+	connection->attempt = attempt;
 	connection->deadline = redis_clock() + connection->timeout;
 	connection->phase = PHASE_RESOLVING;
 	connection->resolver.fd = -1;
@@ -175,6 +185,9 @@ redis_end(RedisConnection *connection, void *tag)
 									connection->command.len) != REDIS_OK)
 		(void) context_failed(connection);
 	connection->unsent = true;
+	connection->queued += connection->command.len;
+	if (connection->queued > MAX_QUEUED)
+		redis_fail(connection, "it does not read what it is sent");
 }
 
 int
@@ -356,7 +369,8 @@ connect_next(RedisConnection *connection)
 	close_context(connection);
 	while (connection->next_address < n && connection->context == NULL)
 	{
-		const char *host = connection->resolver.addresses[connection->next_address++];
+		int			which = (connection->attempt + connection->next_address++) % n;
+		const char *host = connection->resolver.addresses[which];
 
 		if (!AcquireExternalFD())
 		{
@@ -447,9 +461,12 @@ send_queued(RedisConnection *connection)
 
 	if (!connection->unsent || !redis_tls_may_write(connection->tls))
 		return true;
+	redis_tls_prepare(connection->tls);
 	if (redisBufferWrite(connection->context, &done) != REDIS_OK)
 		return context_failed(connection);
 	connection->unsent = !done;
+	if (done)
+		connection->queued = 0;
 	return true;
 }
 
@@ -466,6 +483,7 @@ receive(RedisConnection *connection)
 	{
 		size_t		before = reader->len;
 
+		redis_tls_prepare(connection->tls);
 		if (redisBufferRead(connection->context) != REDIS_OK)
 			return context_failed(connection);
 		if (reader->len == before)
@@ -523,7 +541,11 @@ answer(RedisConnection *connection, RedisHandler handler, void *arg)
 static bool
 context_failed(RedisConnection *connection)
 {
-	if (array_was_refused(connection->context))
+	const char *tls_error = redis_tls_error(connection->tls);
+
+	if (tls_error != NULL)
+		redis_fail(connection, "TLS failed: %s", tls_error);
+	else if (array_was_refused(connection->context))
 		redis_fail(connection, "an answer with too many elements");
 	else
 		redis_fail(connection, "connection lost: %s",

@@ -41,9 +41,14 @@ typedef enum RedisReplyType
  */
 typedef bool (*RedisHandler) (void *arg, void *tag, RedisReply *reply);
 
-/* Begin to connect; "timeout" in milliseconds is that of everything. */
+/*
+ * Begin to connect; "timeout" in milliseconds is that of everything.  The attempt
+ * decides with which address of the host to begin, lest one that does not answer
+ * use up the time of the others.
+ */
 extern RedisConnection *redis_open(const RedisAddress *address,
-								   const char *ca_file, int timeout);
+								   const char *ca_file, int timeout,
+								   int attempt);
 
 /* Close it, and forget the commands; their tags are freed by pfree(). */
 extern void redis_close(RedisConnection *connection);

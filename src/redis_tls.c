@@ -48,8 +48,9 @@ redis_tls_begin(redisContext *context, const char *host, const char *ca_file,
 	}
 	else if (redisInitiateSSL(context, tls->session) != REDIS_OK)
 	{
-		/* It has freed the session. */
+		/* It is ours still. */
 		snprintf(error, size, "could not begin TLS: %s", context->errstr);
+		SSL_free(tls->session);
 		tls->session = NULL;
 	}
 	if (tls->session != NULL)
@@ -63,6 +64,27 @@ redis_tls_may_write(const RedisTls *tls)
 {
 	return tls == NULL || SSL_is_init_finished(tls->session) ||
 		!SSL_want_read(tls->session);
+}
+
+void
+redis_tls_prepare(RedisTls *tls)
+{
+	if (tls != NULL)
+		ERR_clear_error();
+}
+
+const char *
+redis_tls_error(const RedisTls *tls)
+{
+	long		verified;
+	unsigned long code = ERR_peek_last_error();
+
+	if (tls == NULL)
+		return NULL;
+	verified = SSL_get_verify_result(tls->session);
+	if (verified != X509_V_OK)
+		return X509_verify_cert_error_string(verified);
+	return code != 0 ? ERR_reason_error_string(code) : NULL;
 }
 
 void
@@ -114,6 +136,17 @@ bool
 redis_tls_may_write(const RedisTls *tls)
 {
 	return true;
+}
+
+void
+redis_tls_prepare(RedisTls *tls)
+{
+}
+
+const char *
+redis_tls_error(const RedisTls *tls)
+{
+	return NULL;
 }
 
 void

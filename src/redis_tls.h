@@ -25,6 +25,15 @@ extern RedisTls *redis_tls_begin(struct redisContext *context,
 /* Can anything be written, or is it the server's turn?  Without TLS it can. */
 extern bool redis_tls_may_write(const RedisTls *tls);
 
+/*
+ * Before hiredis reads or writes: forget what went wrong with other connections,
+ * which it would take for an error of this one.
+ */
+extern void redis_tls_prepare(RedisTls *tls);
+
+/* Why the server was not accepted, or what else is known; NULL for nothing. */
+extern const char *redis_tls_error(const RedisTls *tls);
+
 /* When the connection has been freed. */
 extern void redis_tls_end(RedisTls *tls);
 

@@ -194,7 +194,8 @@ take_user(char **rest, RedisAddress *address, const char **hint)
 }
 
 /*
- * Replace %XX in place; false when that is not what follows a percent sign.
+ * Replace %XX in place; false when that is not what follows a percent sign, or
+ * not a printable character of ASCII.
  */
 static bool
 decode(char *word)
@@ -214,8 +215,9 @@ decode(char *word)
 		if (strspn(digits, "0123456789abcdefABCDEF") != 2)
 			return false;
 		*out = (char) strtol(digits, NULL, 16);
-		if (*out++ == '\0')
+		if (*out < ' ' || *out >= 127)
 			return false;
+		out++;
 		word += 2;
 	}
 	*out = '\0';

@@ -3,7 +3,7 @@
  * resolve.c
  *	  Names of hosts to addresses, without waiting.
  *
- * The child has nothing to do with the server: it looks at no shared memory, runs
+ * The child has nothing to do with the server: it lets go of the shared memory, runs
  * no exit callbacks, and has the signals' own meaning back before they are let
  * in.  It is killed when its answer is not wanted any more, and ends by its alarm
  * should the worker be gone.
@@ -15,12 +15,16 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <signal.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "libpq/pqsignal.h"
 #include "storage/fd.h"
+#include "storage/pg_shmem.h"
 
 #include "compat.h"
 #include "resolve.h"
@@ -154,6 +158,11 @@ be_child(const char *host, int fd, int timeout)
 		if (i != SIGKILL && i != SIGSTOP)
 			signal(i, SIG_DFL);
 	}
+#ifdef __linux__
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+#endif
+	/* A server that crashes cannot start again while it has that. */
+	PGSharedMemoryDetach();
 	alarm(timeout);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);

@@ -154,6 +154,8 @@ typedef struct DatabaseSlot
 	/* What it has to mirror; see mirror_marks.c. */
 	pg_atomic_uint32 mirror_wanted;
 	pg_atomic_uint32 mirror_changed;
+	pg_atomic_uint32 mirror_behind;
+	pg_atomic_uint32 mirror_gap;
 	pg_atomic_uint32 mirror_dirty[DIRTY_WORDS];
 
 	/* Statistics; see stats.c. */

@@ -492,7 +492,10 @@ work_on_mirrors(void)
 		MemoryContextSwitchTo(context);
 		HOLD_INTERRUPTS();
 		error = end_failed();
-		mirrors_failed(error->message);
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			mirrors_cancelled();
+		else
+			mirrors_failed(error->message);
 		FreeErrorData(error);
 		RESUME_INTERRUPTS();
 	}
