@@ -14,15 +14,15 @@
 #include "distlock.h"
 
 /*
- * A fence says which key it is of, so that a hash is enough; who holds it again
- * with the same token keeps the fence, but may be called otherwise.
+ * A fence says which key it is of, so that a hash is enough.  Who holds it again
+ * with the same token keeps the fence; the rest may change.
  */
 typedef struct MirrorSent
 {
 	uint64		key_hash;
 	int64		fence;			/* 0: nothing is known */
 	TimestampTz until;			/* 0: that it is not held */
-	uint32		owner_hash;
+	uint32		rest_hash;		/* of owner, and the ttl of a session's lock */
 	int64		renew_at;		/* redis_clock(): to be sent again then; 0:
 								 * never */
 } MirrorSent;

@@ -54,13 +54,10 @@ mirror_compare_step(Mirror *mirror)
 		redis_fail(mirror->connection, "a comparison did not come to its end");
 		return;
 	}
-	if (comparison->listing || page_marks_any(&mirror->compared) ||
-		mirror->comparing > 0)
+	if (!mirror_compare_has_more(mirror))
 		return;
 	if (mirror->compared_again.due != NEVER)
 	{
-		if (mirror->compared_again.due > redis_clock())
-			return;
 		comparison->again = true;
 		later_marks_move(&mirror->compared_again, redis_clock(),
 						 &mirror->compared);
@@ -76,6 +73,15 @@ mirror_compare_step(Mirror *mirror)
 		comparison->listing = true;
 		list(mirror, "0");
 	}
+}
+
+bool
+mirror_compare_has_more(const Mirror *mirror)
+{
+	return mirror->comparison != NULL && !mirror->comparison->listing &&
+		!page_marks_any(&mirror->compared) && mirror->comparing == 0 &&
+		(mirror->compared_again.due == NEVER ||
+		 mirror->compared_again.due <= redis_clock());
 }
 
 bool

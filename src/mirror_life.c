@@ -472,8 +472,14 @@ has_more(const Mirror *mirror)
 		return redis_in_flight(mirror->connection) == 0;
 	if (mirror->phase < PHASE_SENDING)
 		return false;
-	return (may_read(mirror) && has_to_read(mirror)) ||
-		(mirror->rounds < ROUNDS && !page_marks_any(&mirror->all));
+	if (may_read(mirror) && has_to_read(mirror))
+		return true;
+	if (page_marks_any(&mirror->all))
+		return false;
+	return mirror->rounds < ROUNDS ||
+		(mirror->phase == PHASE_SENDING &&
+		 mirror->writes_answered >= mirror->writes_awaited) ||
+		mirror_compare_has_more(mirror);
 }
 
 void

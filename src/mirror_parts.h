@@ -153,7 +153,8 @@ extern bool mirror_read(Mirror *mirror);
 extern bool mirror_compare_answer(Mirror *mirror, Tag *tag,
 								  RedisReply *reply);
 
-/* What comes next of a comparison, if it is time. */
+/* What comes next of a comparison, if it is time; is it? */
 extern void mirror_compare_step(Mirror *mirror);
+extern bool mirror_compare_has_more(const Mirror *mirror);
 
 #endif							/* DISTLOCK_MIRROR_PARTS_H */

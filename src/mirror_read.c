@@ -87,7 +87,7 @@ static void read_marked(LockTable *table, Reading *reading);
 static void read_page(LockTable *table, Reading *reading);
 static void read_row(const LockRow *row, void *arg);
 static bool is_known(Mirror *mirror, const LockRow *row, uint64 key_hash);
-static uint32 hash_owner(const LockRow *row);
+static uint32 hash_rest(const LockRow *row);
 static void treat(Reading *reading, const ReadRow *read);
 static void treat_held(Reading *reading, const ReadRow *read, TimestampTz now,
 					   TimestampTz end);
@@ -241,16 +241,24 @@ is_known(Mirror *mirror, const LockRow *row, uint64 key_hash)
 	if (row->token == NULL)
 		return sent->until == 0;
 	return row->scope == SCOPE_LEASE && sent->until == row->expires_at &&
-		sent->owner_hash == hash_owner(row);
+		sent->rest_hash == hash_rest(row);
 }
 
+/*
+ * What else Redis is told than the fence and the end.
+ */
 static uint32
-hash_owner(const LockRow *row)
+hash_rest(const LockRow *row)
 {
-	if (row->owner == NULL)
-		return 0;
-	return hash_bytes((const unsigned char *) VARDATA_ANY(row->owner),
-					  VARSIZE_ANY_EXHDR(row->owner));
+	uint32		hash = 0;
+
+	if (row->owner != NULL)
+		hash = hash_bytes((const unsigned char *) VARDATA_ANY(row->owner),
+						  VARSIZE_ANY_EXHDR(row->owner));
+	if (row->scope == SCOPE_SESSION)
+		hash = hash_combine(hash, hash_bytes((const unsigned char *) &row->ttl,
+											 sizeof(row->ttl)));
+	return hash;
 }
 
 static void
@@ -274,7 +282,7 @@ treat_held(Reading *reading, const ReadRow *read, TimestampTz now,
 	Mirror	   *mirror = reading->mirror;
 	const MirrorSent *sent = mirror_cache_find(mirror->cache, read->key_hash);
 	MirrorSent	sending = {read->key_hash, read->row.fence, end,
-	hash_owner(&read->row), 0};
+	hash_rest(&read->row), 0};
 	int64		clock = redis_clock();
 	int64		ms;
 	bool		unknown = sent == NULL && !reading->changed;
@@ -293,7 +301,7 @@ treat_held(Reading *reading, const ReadRow *read, TimestampTz now,
 	ms = Min(ms, LONGEST_MS);
 
 	if (sent != NULL && sent->fence == read->row.fence && sent->until == end &&
-		sent->owner_hash == sending.owner_hash &&
+		sent->rest_hash == sending.rest_hash &&
 		(sent->renew_at == 0 || clock < sent->renew_at))
 	{
 		send = false;
