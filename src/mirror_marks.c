@@ -68,12 +68,6 @@ mirror_marks_want(DatabaseSlot *slot, bool wanted)
 	(void) pg_atomic_exchange_u32(&slot->mirror_wanted, wanted);
 }
 
-bool
-mirror_marks_changed(DatabaseSlot *slot)
-{
-	return pg_atomic_read_u32(&slot->mirror_changed) != 0;
-}
-
 void
 mirror_marks_take(DatabaseSlot *slot, PageMarks *marks)
 {
@@ -117,6 +111,15 @@ mirror_marks_note_deleted(BlockNumber page)
 	/* In this order: the worker is behind before it takes the mark. */
 	pg_read_barrier();
 	if (marked || pg_atomic_read_u32(&slot->mirror_behind) != 0)
+		(void) pg_atomic_exchange_u32(&slot->mirror_gap, 1);
+}
+
+void
+mirror_marks_note_purge(void)
+{
+	DatabaseSlot *slot = shared_slot_if_attached();
+
+	if (slot != NULL && pg_atomic_read_u32(&slot->mirror_wanted) != 0)
 		(void) pg_atomic_exchange_u32(&slot->mirror_gap, 1);
 }
 

@@ -26,7 +26,8 @@
  * before, Redis would keep it.  Who deletes one sees whether its page may not have
  * been read since: it is marked, or the worker is "behind", which it says before
  * it takes marks, and until it has read what they stand for.  There is a "gap"
- * then, which the worker fills by reconciling.
+ * then, which the worker fills by reconciling.  So there is after CALL purge(),
+ * which may delete what COMMIT PREPARED has just released, untold.
  *
  *-------------------------------------------------------------------------
  */
@@ -38,8 +39,12 @@
 /* Of whoever writes a row: it is on this page. */
 extern void mirror_marks_note(BlockNumber page);
 
-/* Of whoever deletes a row; and is it better left for later? */
+/*
+ * Of whoever deletes a row, and of who deletes them however young they are; and are
+ * they better left for later?
+ */
 extern void mirror_marks_note_deleted(BlockNumber page);
+extern void mirror_marks_note_purge(void);
 extern bool mirror_marks_behind(void);
 
 /* At the events of transactions: nothing here can fail. */
@@ -47,12 +52,10 @@ extern void mirror_marks_at_commit(void);
 extern void mirror_marks_at_abort(void);
 
 /*
- * For the worker: say whether there is a mirror; has anything been committed;
- * take the marks (a, b); say that what they stand for has been read, or not; and
- * was there a gap?
+ * For the worker: say whether there is a mirror; take the marks (a, b); say
+ * whether something that they stand for has not been read; and was there a gap?
  */
 extern void mirror_marks_want(DatabaseSlot *slot, bool wanted);
-extern bool mirror_marks_changed(DatabaseSlot *slot);
 extern void mirror_marks_take(DatabaseSlot *slot, PageMarks *marks);
 extern void mirror_marks_set_behind(DatabaseSlot *slot, bool behind);
 extern bool mirror_marks_take_gap(DatabaseSlot *slot);

@@ -168,6 +168,7 @@ purge_step(BlockNumber page)
 	for (int i = 0; i < PAGES_PER_STEP && page < pages; i++)
 		purge_page(&table, page++, horizon, PG_INT32_MAX,
 				   GetCurrentTimestamp());
+	mirror_marks_note_purge();
 	lock_table_close(&table, true);
 	PopActiveSnapshot();
 	return page < pages ? page : InvalidBlockNumber;
