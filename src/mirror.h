@@ -29,7 +29,8 @@ extern void mirror_free(Mirror *mirror);
  */
 extern void mirror_note(Mirror *mirror, const PageMarks *marks, bool gap);
 
-/* Is it connected, and has pages to read? */
+/* Is it connected, and sends what changes; has it pages to read? */
+extern bool mirror_is_sending(const Mirror *mirror);
 extern bool mirror_is_behind(const Mirror *mirror);
 
 /* Something went wrong here: claim, and send everything, anew. */

@@ -101,7 +101,10 @@ answer_error(Mirror *mirror, Tag *tag, const char *text)
 			note_written(mirror, &tag->keys[i], WRITE_ERROR);
 		return true;
 	}
-	if (strncmp(text, "SUPERSEDED", 10) == 0)
+	if (strncmp(text, "OCCUPIED", 8) == 0)
+		redis_fail(mirror->connection,
+				   "another server writes this mirror: take another redis_key, or if it has gone, call advance_fence()");
+	else if (strncmp(text, "SUPERSEDED", 10) == 0)
 		redis_fail(mirror->connection,
 				   tag->kind == TAG_CLAIM ?
 				   "superseded by a server with a newer epoch of fences, which advance_fence() would begin here" :

@@ -104,8 +104,11 @@ mirror_compare_answer(Mirror *mirror, Tag *tag, RedisReply *reply)
 			return false;
 		problem = find_problem(lock, redis_text(redis_element(reply, i)));
 		if (problem != NULL && lock->doubtful)
+		{
+			mirror_comparison_doubt(mirror->comparison, tag->keys[i].key_hash);
 			later_marks_set(&mirror->compared_again, tag->keys[i].page,
 							redis_clock() + LOOK_AGAIN);
+		}
 		else if (problem != NULL)
 			report(mirror, lock, problem);
 		pfree(lock);
@@ -155,7 +158,8 @@ find_problem(const ComparedLock *lock, const char *answer)
 	/* That was so a moment before now. */
 	if (ms < 0 || ms > lock->ms + MAX_MS_TOO_LONG)
 		return "expires late";
-	if (lock->until != DT_NOEND && now + ms * 1000 < lock->until)
+	if (lock->until != DT_NOEND && lock->ms < LONGEST_MS &&
+		now + ms * 1000 < lock->until)
 		return "expires early";
 	return NULL;
 }

@@ -13,6 +13,7 @@
 
 #include "mirror_comparison.h"
 
+static HTAB *new_set(MemoryContext context);
 static uint64 hash_key(const char *redis_key, int redis_length);
 
 MirrorComparison *
@@ -23,17 +24,13 @@ mirror_comparison_new(MirrorDifference difference, void *arg)
 												  ALLOCSET_DEFAULT_SIZES);
 	MirrorComparison *comparison = MemoryContextAllocZero(context,
 														  sizeof(MirrorComparison));
-	HASHCTL		info = {0};
 
-	info.keysize = info.entrysize = sizeof(uint64);
-	info.hcxt = context;
 	comparison->difference = difference;
 	comparison->arg = arg;
 	comparison->context = context;
 	comparison->began_at = GetCurrentTimestamp();
-	comparison->expected = hash_create("distlock mirror comparison", 1024,
-									   &info,
-									   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	comparison->expected = new_set(context);
+	comparison->doubtful = new_set(context);
 	return comparison;
 }
 
@@ -65,6 +62,18 @@ mirror_comparison_add(MirrorComparison *comparison, const text *key,
 }
 
 void
+mirror_comparison_doubt(MirrorComparison *comparison, uint64 key_hash)
+{
+	(void) hash_search(comparison->doubtful, &key_hash, HASH_ENTER, NULL);
+}
+
+bool
+mirror_comparison_doubts(const MirrorComparison *comparison, uint64 key_hash)
+{
+	return hash_search(comparison->doubtful, &key_hash, HASH_FIND, NULL) != NULL;
+}
+
+void
 mirror_comparison_expect(MirrorComparison *comparison, const char *redis_key,
 						 int redis_length)
 {
@@ -80,6 +89,20 @@ mirror_comparison_expects(const MirrorComparison *comparison,
 	uint64		hash = hash_key(redis_key, redis_length);
 
 	return hash_search(comparison->expected, &hash, HASH_FIND, NULL) != NULL;
+}
+
+/*
+ * Of hashes.
+ */
+static HTAB *
+new_set(MemoryContext context)
+{
+	HASHCTL		info = {0};
+
+	info.keysize = info.entrysize = sizeof(uint64);
+	info.hcxt = context;
+	return hash_create("distlock mirror comparison", 64, &info,
+					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 static uint64

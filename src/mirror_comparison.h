@@ -35,8 +35,9 @@ typedef struct MirrorComparison
 	void	   *arg;
 	MemoryContext context;		/* of its own, to be deleted with it */
 	HTAB	   *expected;		/* hashes of what is or was to be in Redis */
+	HTAB	   *doubtful;		/* of the keys to be compared again */
 	int64		differences;
-	bool		again;			/* only what was unknown and differed */
+	bool		again;			/* only what is doubtful */
 	bool		settling;		/* the table is done, but for what has moved */
 	bool		listing;		/* that too, but the book is not */
 	TimestampTz began_at;
@@ -65,6 +66,12 @@ extern ComparedLock *mirror_comparison_add(MirrorComparison *comparison,
 										   int redis_length,
 										   TimestampTz until, int64 ms,
 										   bool doubtful);
+
+/* This lock is to be compared again; is it? */
+extern void mirror_comparison_doubt(MirrorComparison *comparison,
+									uint64 key_hash);
+extern bool mirror_comparison_doubts(const MirrorComparison *comparison,
+									 uint64 key_hash);
 
 /* This is in Redis, or about to be; is, or was it? */
 extern void mirror_comparison_expect(MirrorComparison *comparison,

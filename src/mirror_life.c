@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "common/pg_prng.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -120,9 +121,15 @@ mirror_note(Mirror *mirror, const PageMarks *marks, bool gap)
 }
 
 bool
+mirror_is_sending(const Mirror *mirror)
+{
+	return mirror->phase >= PHASE_SENDING;
+}
+
+bool
 mirror_is_behind(const Mirror *mirror)
 {
-	return mirror->phase >= PHASE_SENDING && has_to_read(mirror);
+	return mirror_is_sending(mirror) && has_to_read(mirror);
 }
 
 void
@@ -312,7 +319,7 @@ claim(Mirror *mirror)
 	}
 
 	snprintf(number, sizeof(number), "%0*lld", FENCE_DIGITS, (long long) epoch);
-	redis_begin(connection, 6);
+	redis_begin(connection, 7);
 	redis_add_text(connection, "EVALSHA");
 	redis_add_text(connection, mirror->scripts[SCRIPT_CLAIM]);
 	redis_add_text(connection, "1");
@@ -320,6 +327,9 @@ claim(Mirror *mirror)
 	redis_add_text(connection, number);
 	/* The counter goes on even if Redis has forgotten the last one. */
 	snprintf(number, sizeof(number), INT64_FORMAT, GetCurrentTimestamp());
+	redis_add_text(connection, number);
+	snprintf(number, sizeof(number), "%0*llx", SYSTEM_DIGITS,
+			 (unsigned long long) GetSystemIdentifier());
 	redis_add_text(connection, number);
 	redis_end(connection, mirror_tag(TAG_CLAIM, 0));
 	mirror->was_following = mirror->phase == PHASE_FOLLOWING &&

@@ -46,6 +46,9 @@ typedef enum TagKind
 	TAG_LIST
 } TagKind;
 
+/* The longest time to live, 300 years: Redis adds it to the time of day. */
+#define LONGEST_MS (INT64CONST(300) * 366 * SECS_PER_DAY * 1000)
+
 /* A Redis key in a command. */
 typedef struct TaggedKey
 {

@@ -41,9 +41,6 @@
 /* What Redis is told of a lock that a live session holds, in milliseconds. */
 #define SHORTEST_SESSION_MS 10000
 
-/* 300 years: Redis adds it to the time of day. */
-#define LONGEST_MS (INT64CONST(300) * 366 * SECS_PER_DAY * 1000)
-
 /* A row to be looked at when its page is not locked any more. */
 typedef struct ReadRow
 {
@@ -286,9 +283,12 @@ treat_held(Reading *reading, const ReadRow *read, TimestampTz now,
 	int64		clock = redis_clock();
 	int64		ms;
 	bool		unknown = sent == NULL && !reading->changed;
-	bool		compare = reading->compare &&
-	(unknown || !mirror->comparison->again);
+	bool		again = reading->compare && mirror->comparison->again;
+	bool		compare = reading->compare;
 	bool		send;
+
+	if (again)
+		compare = mirror_comparison_doubts(mirror->comparison, read->key_hash);
 
 	/* Rounded up, and one more: Redis adds it to a time without fractions. */
 	if (end == DT_NOEND)
@@ -333,8 +333,7 @@ treat_held(Reading *reading, const ReadRow *read, TimestampTz now,
 													read->row.key,
 													write->key.data,
 													write->key.len, end, ms,
-													unknown &&
-													!mirror->comparison->again);
+													unknown && !again);
 		}
 	}
 	if (send)

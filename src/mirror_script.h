@@ -4,8 +4,8 @@
  *	  What is done inside Redis, in Lua.
  *
  * The first key of each is the book, see README.mirror.md.  A claim is text of
- * fixed width, "EPOCH COUNTER"; a fence has 19 digits; a stamp is the counter of
- * a claim.
+ * fixed width, "EPOCH COUNTER SYSTEM"; a fence has 19 digits; a stamp is the
+ * counter of a claim.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,7 +14,8 @@
 
 #define FENCE_DIGITS 19
 #define COUNTER_DIGITS 16
-#define CLAIM_LENGTH (FENCE_DIGITS + 1 + COUNTER_DIGITS)
+#define SYSTEM_DIGITS 16		/* of a system identifier, hexadecimal */
+#define CLAIM_LENGTH (FENCE_DIGITS + 1 + COUNTER_DIGITS + 1 + SYSTEM_DIGITS)
 
 /* The longest cursor, a number of 64 bits. */
 #define MAX_CURSOR 20
@@ -25,9 +26,10 @@
 typedef enum MirrorScript
 {
 	/*
-	 * epoch, least counter: {the new claim, ""}; or, when it cannot be
-	 * written, {the old one, why}; or an error, that begins with SUPERSEDED
-	 * when there is a newer epoch.
+	 * epoch, least counter, system: {the new claim, ""}; or, when it cannot
+	 * be written, {the old one, why}; or an error, that begins with
+	 * SUPERSEDED when there is a newer epoch, with OCCUPIED when the same is
+	 * another system's.
 	 */
 	SCRIPT_CLAIM,
 

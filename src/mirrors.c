@@ -49,15 +49,22 @@ mirrors_reload(void)
 	pfree(now);
 }
 
+/*
+ * The marks stay where they are, and sessions need not wake us, as long as no
+ * mirror is connected: one that connects reads all pages anyway.
+ */
 bool
 mirrors_work(void)
 {
 	static PageMarks marks;
 	bool		more = false;
+	bool		wanted = false;
 	bool		behind = false;
 	bool		gap;
 
-	if (num_mirrors > 0)
+	for (int i = 0; i < num_mirrors; i++)
+		wanted = mirror_is_sending(mirrors[i]) || wanted;
+	if (wanted)
 	{
 		gap = mirror_marks_take_gap(slot);
 		mirror_marks_take(slot, &marks);
@@ -69,7 +76,7 @@ mirrors_work(void)
 		more = mirror_step(mirrors[i]) || more;
 		behind = mirror_is_behind(mirrors[i]) || behind;
 	}
-	if (num_mirrors > 0)
+	if (wanted)
 		mirror_marks_set_behind(slot, behind);
 	mirror_check_step(slot, mirrors, num_mirrors);
 	return more;

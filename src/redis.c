@@ -448,10 +448,18 @@ step_connecting(RedisConnection *connection)
 static bool
 step_ready(RedisConnection *connection, RedisHandler handler, void *arg)
 {
-	return send_queued(connection) && receive(connection) &&
-		answer(connection, handler, arg) &&
-	/* What the handler has queued, and what TLS has left. */
-		send_queued(connection);
+	bool		alive;
+
+	if (!send_queued(connection))
+		return false;
+	/* Its last words may say why it has gone. */
+	alive = receive(connection);
+	if (!answer(connection, handler, arg))
+		return false;
+	if (!alive)
+		return context_failed(connection);
+	/* What the handler has queued. */
+	return send_queued(connection);
 }
 
 static bool
@@ -485,7 +493,7 @@ receive(RedisConnection *connection)
 
 		redis_tls_prepare(connection->tls);
 		if (redisBufferRead(connection->context) != REDIS_OK)
-			return context_failed(connection);
+			return false;
 		if (reader->len == before)
 			break;
 		got += reader->len - before;
@@ -510,8 +518,11 @@ answer(RedisConnection *connection, RedisHandler handler, void *arg)
 			break;
 		if (connection->in_flight == 0)
 		{
+			if (redis_type(reply) == REDIS_ERROR)
+				redis_fail(connection, "Redis said: %s", redis_text(reply));
+			else
+				redis_fail(connection, "an answer that nothing was asked for");
 			freeReplyObject(reply);
-			redis_fail(connection, "an answer that nothing was asked for");
 			return false;
 		}
 		connection->received = 0;

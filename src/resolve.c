@@ -150,6 +150,7 @@ be_child(const char *host, int fd, int timeout)
 {
 	struct addrinfo hints = {0};
 	struct addrinfo *found;
+	struct addrinfo *next;
 	sigset_t	none;
 	int			result;
 
@@ -176,16 +177,17 @@ be_child(const char *host, int fd, int timeout)
 		say(fd, "\n");
 		_exit(0);
 	}
-	for (; found != NULL; found = found->ai_next)
+	for (next = found; next != NULL; next = next->ai_next)
 	{
 		char		address[RESOLVED_SIZE];
 
-		if (getnameinfo(found->ai_addr, found->ai_addrlen, address,
+		if (getnameinfo(next->ai_addr, next->ai_addrlen, address,
 						sizeof(address), NULL, 0, NI_NUMERICHOST) != 0)
 			continue;
 		say(fd, address);
 		say(fd, "\n");
 	}
+	freeaddrinfo(found);
 	_exit(0);
 }
 

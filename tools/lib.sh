@@ -8,7 +8,7 @@
 # In the order of use:
 #
 #	begin NAME				$WORK, $LOG and the clean-up at exit
-#	set_up [MAJOR]			all of the next five, for the usual case
+#	set_up [MAJOR [PKG...]]	all of the next five, for the usual case
 #	  choose_version [MAJOR]  sets $PGMAJOR
 #	  install_missing PKG...  apt-get, only what is not there
 #	  choose_user			sets $RUN_USER, who is never root
@@ -16,6 +16,8 @@
 #	  build_and_install		compiles a copy of the sources into that tree
 #	server_create NAME [LINE...]	initdb; the lines go to postgresql.conf
 #	server_start NAME, server_stop NAME [MODE]
+#	provide_redis [valkey]	a copy of Redis that comes first in PATH
+#	redis_start NAME [OPTION...]	on the socket $WORK/run/NAME.sock, and no port
 #
 # and for all seasons:
 #
@@ -221,7 +223,21 @@ as_root()
 packages_to_build()
 {
 	echo "postgresql-$1 postgresql-client-$1 postgresql-server-dev-$1" \
-		"make gcc libc6-dev"
+		"make gcc libc6-dev pkg-config libhiredis-dev libssl-dev"
+}
+
+# Which server plays Redis: Valkey with the newest PostgreSQL, so that both are
+# tested.
+redis_flavour()
+{
+	if [ "$1" -ge 18 ]; then echo valkey; else echo redis; fi
+}
+
+# Not the package with the server, which is but a service made of what is in this
+# one.
+packages_for_redis()
+{
+	echo "${1:-redis}-tools"
 }
 
 is_installed()
@@ -397,7 +413,7 @@ as_user()
 		exec "${become[@]}" env \
 			HOME="$WORK/tmp" TMPDIR="$WORK/tmp" \
 			USER="$RUN_USER" LOGNAME="$RUN_USER" \
-			PATH="${PGBIN:+$PGBIN:}$PATH" \
+			PATH="$WORK/bin:${PGBIN:+$PGBIN:}$PATH" \
 			PGHOST="$WORK/run" PGPORT="${SERVER_PORT:-5432}" \
 			PGUSER=postgres PGDATABASE="${SERVER_DB:-postgres}" \
 			"$@"
@@ -458,7 +474,7 @@ set_up()
 {
 	choose_version "${1:-}"
 	# shellcheck disable=SC2046
-	install_missing $(packages_to_build "$PGMAJOR")
+	install_missing $(packages_to_build "$PGMAJOR") "${@:2}"
 	choose_user
 	make_private_tree
 	build_and_install
@@ -499,4 +515,35 @@ server_stop()
 {
 	quietly "stopping server $1" as_user pg_ctl -D "$WORK/$1" -w -t 60 \
 		-m "${2:-fast}" stop
+}
+
+# provide_redis [valkey]: one program is the server and the checker of dumps; it
+# looks at the name under which it runs.  The copy is found and stopped at the end,
+# see our_processes.
+provide_redis()
+{
+	local name=${1:-redis} program
+
+	program=$(command -v "$name-server" || command -v "$name-check-rdb") ||
+		die "there is no $name-server here: install $name-tools"
+	as_user mkdir -p "$WORK/bin"
+	as_user cp "$program" "$WORK/bin/$name-server"
+}
+
+# redis_start NAME [OPTION...]: keeps nothing on disk
+redis_start()
+{
+	local name=$1 i
+	shift
+
+	as_user mkdir -p "$WORK/$name"
+	quietly "starting $name" as_user redis-server --daemonize yes --port 0 \
+		--unixsocket "$WORK/run/$name.sock" --dir "$WORK/$name" \
+		--logfile "$WORK/$name.log" --save '' --appendonly no "$@"
+	for ((i = 0; i < 100; i++)); do
+		! as_user redis-cli -s "$WORK/run/$name.sock" PING >/dev/null 2>&1 ||
+			return 0
+		sleep 0.1
+	done
+	die "$name does not answer: $(tail -n 3 "$WORK/$name.log" 2>/dev/null)"
 }
