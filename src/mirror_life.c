@@ -408,8 +408,12 @@ settle(Mirror *mirror)
 		mirror->rounds++;
 		page_marks_add(&mirror->all, mirror->changed.words);
 		page_marks_add(&mirror->all, mirror->at_work.marks.words);
-		mirror->writes_awaited = mirror->writes_sent;
 		return false;
+	}
+	if (mirror->rounds == ROUNDS)
+	{
+		mirror->rounds++;
+		mirror->writes_awaited = mirror->writes_sent;
 	}
 	if (mirror->phase == PHASE_SENDING &&
 		mirror->writes_answered >= mirror->writes_awaited)
@@ -486,7 +490,7 @@ has_more(const Mirror *mirror)
 		return true;
 	if (page_marks_any(&mirror->all))
 		return false;
-	return mirror->rounds < ROUNDS ||
+	return mirror->rounds <= ROUNDS ||
 		(mirror->phase == PHASE_SENDING &&
 		 mirror->writes_answered >= mirror->writes_awaited) ||
 		mirror_compare_has_more(mirror);
