@@ -147,9 +147,9 @@ read_marked(LockTable *table, Reading *reading)
 
 	for (int i = 0; i < DIRTY_WORDS; i++)
 	{
-		uint32		bits = mirror->changed.words[i] | mirror->all.words[i] |
-		mirror->compared.words[i];
+		uint32		bits = mirror->changed.words[i];
 
+		bits |= mirror->all.words[i] | mirror->compared.words[i];
 		for (int bit = 0; bits != 0; bit++, bits >>= 1)
 		{
 			uint32		mask = (uint32) 1 << bit;
