@@ -11,7 +11,7 @@
  * A server need not be what it claims to be.  What it sends is read in pieces of
  * a limited size, and a reply that would be larger than any of ours ends the
  * connection; the parser of hiredis itself allocates for arrays what their
- * header says, which is limited as well.
+ * header says, and nests them, which is limited as well.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,8 +42,16 @@
  */
 #define MAX_QUEUED (16 * 1024 * 1024)
 
-/* Elements of an array. */
+/* Elements of an array, and arrays in arrays. */
 #define MAX_ELEMENTS 65536
+#define MAX_DEPTH 4
+
+/* How hiredis counts the former. */
+#if HIREDIS_MAJOR >= 1
+typedef size_t ArrayLength;
+#else
+typedef int ArrayLength;
+#endif
 
 typedef enum Phase
 {
@@ -80,6 +88,9 @@ struct RedisConnection
 	int			in_flight;
 	char		error[256];
 };
+
+/* How it makes arrays. */
+static void *(*create_array) (const redisReadTask *task, ArrayLength elements) = NULL;
 
 static bool step_resolving(RedisConnection *connection);
 static bool step_connecting(RedisConnection *connection);
@@ -557,7 +568,7 @@ context_failed(RedisConnection *connection)
 	if (tls_error != NULL)
 		redis_fail(connection, "TLS failed: %s", tls_error);
 	else if (array_was_refused(connection->context))
-		redis_fail(connection, "an answer with too many elements");
+		redis_fail(connection, "an answer with too many elements, or levels");
 	else
 		redis_fail(connection, "connection lost: %s",
 				   connection->context->errstr);
@@ -577,42 +588,35 @@ close_context(RedisConnection *connection)
 	ReleaseExternalFD();
 }
 
-#if HIREDIS_MAJOR >= 1
-
-static void
-limit_arrays(redisReader *reader)
-{
-	reader->maxelements = MAX_ELEMENTS;
-}
-
-static bool
-array_was_refused(const redisContext *context)
-{
-	return context->err == REDIS_ERR_PROTOCOL &&
-		strstr(context->errstr, "out of range") != NULL;
-}
-
-#else
-
-static redisReplyObjectFunctions functions;
-static void *(*create_array) (const redisReadTask *task, int elements);
-
-static void *
-create_limited_array(const redisReadTask *task, int elements)
-{
-	return elements <= MAX_ELEMENTS ? create_array(task, elements) : NULL;
-}
-
 /*
- * The parser takes NULL for a lack of memory, and gives up.
+ * An array within the limits; what is beyond them is taken for a lack of memory,
+ * by the parser, which gives up then.  It goes as deep as it is told, and frees
+ * what it has by recursion.
  */
+static void *
+create_limited_array(const redisReadTask *task, ArrayLength elements)
+{
+	int			depth = 0;
+
+	for (const redisReadTask *outer = task->parent; outer != NULL;
+		 outer = outer->parent)
+		depth++;
+	if (elements > MAX_ELEMENTS || depth >= MAX_DEPTH)
+		return NULL;
+	return create_array(task, elements);
+}
+
 static void
 limit_arrays(redisReader *reader)
 {
-	functions = *reader->fn;
-	if (functions.createArray != create_limited_array)
+	static redisReplyObjectFunctions functions;
+
+	if (create_array == NULL)
+	{
+		functions = *reader->fn;
 		create_array = functions.createArray;
-	functions.createArray = create_limited_array;
+		functions.createArray = create_limited_array;
+	}
 	reader->fn = &functions;
 }
 
@@ -624,5 +628,3 @@ array_was_refused(const redisContext *context)
 {
 	return context->err == REDIS_ERR_OOM;
 }
-
-#endif
