@@ -86,7 +86,8 @@ answer_error(Mirror *mirror, Tag *tag, const char *text)
 		[TAG_LIST] = "to read",
 	};
 
-	if (strncmp(text, "LOST", 4) == 0)
+	if (strncmp(text, "LOST", 4) == 0 &&
+		(tag->kind == TAG_WRITE || tag->kind == TAG_SWEEP))
 	{
 		mirror->claim_lost = true;
 		return true;

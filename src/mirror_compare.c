@@ -34,7 +34,8 @@ static bool answer_list(Mirror *mirror, RedisReply *reply);
 bool
 mirror_compare(Mirror *mirror, MirrorComparison *comparison)
 {
-	if (mirror->phase != PHASE_FOLLOWING || mirror->comparison != NULL)
+	if (mirror->phase != PHASE_FOLLOWING || mirror->claim_lost ||
+		mirror->comparison != NULL)
 		return false;
 	mirror->comparison = comparison;
 	page_marks_set_all(&mirror->compared);

@@ -123,7 +123,7 @@ mirror_note(Mirror *mirror, const PageMarks *marks, bool gap)
 bool
 mirror_is_sending(const Mirror *mirror)
 {
-	return mirror->phase >= PHASE_SENDING;
+	return mirror->phase >= PHASE_CLAIMING;
 }
 
 bool
@@ -204,7 +204,9 @@ mirror_due(const Mirror *mirror)
 		due = Min(due, mirror->ask_due);
 	if (mirror->phase == PHASE_FOLLOWING && mirror->comparison == NULL)
 		due = Min(due, reconcile_due(mirror));
-	else if (mirror->comparison != NULL && mirror->comparing == 0)
+	else if (mirror->comparison != NULL && mirror->comparing == 0 &&
+			 !page_marks_any(&mirror->compared) &&
+			 !page_marks_any(&mirror->all))
 		due = Min(due, mirror->compared_again.due);
 	return due;
 }
@@ -242,6 +244,7 @@ open_connection(Mirror *mirror)
 	mirror->claim_lost = mirror->claim_is_old = false;
 	mirror->is_new = true;
 	mirror->writes_sent = mirror->writes_answered = 0;
+	mirror->writing_since = 0;
 	mirror->comparing = 0;
 	mirror->read_due = mirror->look_due = 0;
 }
@@ -450,11 +453,11 @@ reconcile_due(const Mirror *mirror)
 {
 	int64		due = mirror->claimed_at;
 
-	if (mirror->reconcile ||
-		(mirror->sweep_owed && mirror->troubles.refused == 0 &&
-		 !mirror->claim_is_old))
-		return 0;
 	if (mirror->claim_is_old)
+		return due + RETRY_CLAIM;
+	if (mirror->reconcile)
+		return due + SHORTEST_PAUSE;
+	if (mirror->sweep_owed && mirror->troubles.refused == 0)
 		return due + RETRY_CLAIM;
 	if (mirror->gap)
 		return due + RECONCILE_GAP + mirror->status->keys * RECONCILE_GAP_KEY;
@@ -482,10 +485,14 @@ has_to_read(const Mirror *mirror)
 static bool
 has_more(const Mirror *mirror)
 {
-	if (mirror->phase == PHASE_GREETING || mirror->claim_lost)
+	if (mirror->phase == PHASE_OPENING)
+		return redis_is_ready(mirror->connection);
+	if (mirror->phase == PHASE_GREETING)
 		return redis_in_flight(mirror->connection) == 0;
 	if (mirror->phase < PHASE_SENDING)
 		return false;
+	if (mirror->claim_lost)
+		return redis_in_flight(mirror->connection) == 0;
 	if (may_read(mirror) && has_to_read(mirror))
 		return true;
 	if (page_marks_any(&mirror->all))

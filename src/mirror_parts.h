@@ -98,6 +98,8 @@ struct Mirror
 	PageMarks	compared;
 	LaterMarks	compared_again;
 
+	int			next_word;		/* of these marks, where to go on reading */
+
 	/* How often "all" has been added to since all was read; see settle(). */
 	int			rounds;
 

@@ -145,8 +145,10 @@ read_marked(LockTable *table, Reading *reading)
 		mirror->storage = lock_table_storage(table);
 	}
 
-	for (int i = 0; i < DIRTY_WORDS; i++)
+	/* Where the last step has ended, so that all have their turn. */
+	for (int n = 0; n < DIRTY_WORDS; n++)
 	{
+		int			i = mirror->next_word;
 		uint32		bits = mirror->changed.words[i];
 
 		bits |= mirror->all.words[i] | mirror->compared.words[i];
@@ -175,6 +177,7 @@ read_marked(LockTable *table, Reading *reading)
 				return;
 			}
 		}
+		mirror->next_word = (i + 1) % DIRTY_WORDS;
 	}
 	flush(mirror, &writes);
 }

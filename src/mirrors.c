@@ -76,8 +76,7 @@ mirrors_work(void)
 		more = mirror_step(mirrors[i]) || more;
 		behind = mirror_is_behind(mirrors[i]) || behind;
 	}
-	if (wanted)
-		mirror_marks_set_behind(slot, behind);
+	mirror_marks_set_behind(slot, behind);
 	mirror_check_step(slot, mirrors, num_mirrors);
 	return more;
 }
@@ -95,6 +94,7 @@ mirrors_failed(const char *reason)
 	for (int i = 0; i < num_mirrors; i++)
 		mirror_fail(mirrors[i], reason);
 	mirror_check_stop();
+	mirror_marks_set_behind(slot, false);
 }
 
 /*
@@ -158,6 +158,7 @@ start(void)
 		num_mirrors = i + 1;
 	}
 	slot->num_mirrors = num_mirrors;
+	mirror_marks_set_behind(slot, false);
 	mirror_marks_want(slot, num_mirrors > 0);
 }
 

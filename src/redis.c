@@ -40,7 +40,7 @@
  * What can be queued without being sent.  A server that answers what it has not
  * been asked yet could have us ask for ever.
  */
-#define MAX_QUEUED (16 * 1024 * 1024)
+#define MAX_QUEUED (64 * 1024 * 1024)
 
 /* Elements of an array, and arrays in arrays. */
 #define MAX_ELEMENTS 65536
@@ -81,7 +81,6 @@ struct RedisConnection
 	redisContext *context;
 	RedisTls   *tls;
 	size_t		received;		/* since the last reply was complete */
-	size_t		queued;			/* since the output buffer was empty */
 	bool		unsent;			/* there is something in the output buffer */
 	StringInfoData command;		/* that is being built */
 	dlist_head	commands;		/* that were queued and not answered */
@@ -195,10 +194,9 @@ redis_end(RedisConnection *connection, void *tag)
 									connection->command.data,
 									connection->command.len) != REDIS_OK)
 		(void) context_failed(connection);
-	connection->unsent = true;
-	connection->queued += connection->command.len;
-	if (connection->queued > MAX_QUEUED)
+	else if (sdslen(connection->context->obuf) > MAX_QUEUED)
 		redis_fail(connection, "it does not read what it is sent");
+	connection->unsent = true;
 }
 
 int
@@ -484,8 +482,6 @@ send_queued(RedisConnection *connection)
 	if (redisBufferWrite(connection->context, &done) != REDIS_OK)
 		return context_failed(connection);
 	connection->unsent = !done;
-	if (done)
-		connection->queued = 0;
 	return true;
 }
 
