@@ -330,8 +330,11 @@ sub watch
 
 		until ($stop)
 		{
-			my @there = $client->pipeline(map { [ 'EXISTS', "$prefix$_" ] } @keys);
+			my @there = eval { $client->pipeline(map { [ 'EXISTS', "$prefix$_" ] } @keys) };
 
+			# The signal may have interrupted it.
+			last if $stop;
+			die $@ if $@ ne '';
 			$looks++;
 			for my $i (0 .. $#keys)
 			{
