@@ -426,10 +426,13 @@ package DistlockRedis::Client;
 use strict;
 use warnings;
 
+use Errno;
 use IO::Select;
 use IO::Socket::INET;
 use IO::Socket::UNIX;
+use List::Util qw(max);
 use Socket qw(IPPROTO_TCP TCP_NODELAY);
+use Time::HiRes qw(time);
 
 # Options: port of 127.0.0.1, or path of a socket; db, user, password, timeout in
 # seconds.
@@ -584,9 +587,17 @@ sub fill
 {
 	my ($self) = @_;
 
-	$self->{select}->can_read($self->{timeout}) or die "timed out: no reply from Redis\n";
-	sysread($self->{socket}, $self->{buffer}, 1 << 20, length $self->{buffer})
-	  or die "Redis has closed the connection\n";
+	my $until = time() + $self->{timeout};
+	my $got;
+
+	# A signal, as of a process that has ended, may interrupt either.
+	until ($self->{select}->can_read(max(0, $until - time())))
+	{
+		die "timed out: no reply from Redis\n" if time() >= $until;
+	}
+	$got = sysread($self->{socket}, $self->{buffer}, 1 << 20, length $self->{buffer});
+	return $self->fill if !defined $got && $!{EINTR};
+	die "Redis has closed the connection\n" unless $got;
 	return;
 }
 
