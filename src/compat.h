@@ -169,6 +169,19 @@ compat_table_update(Relation table, ItemPointer tid, TupleTableSlot *slot,
 	return result;
 }
 
+/* A wait event of this name, where PostgreSQL lets extensions name one. */
+static inline uint32
+compat_wait_event(uint32 *event, const char *name)
+{
+#if PG_VERSION_NUM >= 170000
+	if (*event == 0)
+		*event = WaitEventExtensionNew(name);
+	return *event;
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
 /*
  * The wait event of a session that waits for a lock: named where PostgreSQL
  * lets extensions name one.
@@ -176,15 +189,9 @@ compat_table_update(Relation table, ItemPointer tid, TupleTableSlot *slot,
 static inline uint32
 compat_wait_event_acquire(void)
 {
-#if PG_VERSION_NUM >= 170000
 	static uint32 event = 0;
 
-	if (event == 0)
-		event = WaitEventExtensionNew("DistlockAcquire");
-	return event;
-#else
-	return PG_WAIT_EXTENSION;
-#endif
+	return compat_wait_event(&event, "DistlockAcquire");
 }
 
 /* Memory for what the check hook of a setting finds out; NULL when there is none. */
@@ -257,30 +264,18 @@ compat_my_proc(void)
 static inline uint32
 compat_wait_event_worker(void)
 {
-#if PG_VERSION_NUM >= 170000
 	static uint32 event = 0;
 
-	if (event == 0)
-		event = WaitEventExtensionNew("DistlockWorkerMain");
-	return event;
-#else
-	return PG_WAIT_EXTENSION;
-#endif
+	return compat_wait_event(&event, "DistlockWorkerMain");
 }
 
 /* While it waits for what Redis has to say. */
 static inline uint32
 compat_wait_event_mirror(void)
 {
-#if PG_VERSION_NUM >= 170000
 	static uint32 event = 0;
 
-	if (event == 0)
-		event = WaitEventExtensionNew("DistlockMirror");
-	return event;
-#else
-	return PG_WAIT_EXTENSION;
-#endif
+	return compat_wait_event(&event, "DistlockMirror");
 }
 
 /* A set of events that outlasts transactions. */
@@ -297,15 +292,9 @@ compat_wait_event_set(int nevents)
 static inline uint32
 compat_wait_event_launcher(void)
 {
-#if PG_VERSION_NUM >= 170000
 	static uint32 event = 0;
 
-	if (event == 0)
-		event = WaitEventExtensionNew("DistlockLauncherMain");
-	return event;
-#else
-	return PG_WAIT_EXTENSION;
-#endif
+	return compat_wait_event(&event, "DistlockLauncherMain");
 }
 
 #endif							/* DISTLOCK_COMPAT_H */

@@ -46,7 +46,7 @@ extern bool mirror_step(Mirror *mirror);
 extern void mirror_fail(Mirror *mirror, const char *reason);
 
 /*
- * Until when to wait for the next step, by redis_clock(), and for what on which
+ * Until when to wait for the next step, by steady_now(), and for what on which
  * socket; see redis.h.
  */
 extern int64 mirror_due(const Mirror *mirror);

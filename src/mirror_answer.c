@@ -13,6 +13,7 @@
 #include "utils/timestamp.h"
 
 #include "mirror_parts.h"
+#include "steady_clock.h"
 
 /* What was refused is tried again after that. */
 #define RETRY_REFUSED USECS_PER_SEC
@@ -153,7 +154,7 @@ answer_claim(Mirror *mirror, RedisReply *reply)
 		return false;
 	memcpy(mirror->claim, redis_text(granted), CLAIM_LENGTH);
 	mirror->claim_lost = false;
-	mirror->claimed_at = redis_clock();
+	mirror->claimed_at = steady_now();
 	mirror->claim_is_old = redis_length(message) > 0;
 	if (mirror->claim_is_old)
 	{
@@ -237,7 +238,7 @@ note_written(Mirror *mirror, const TaggedKey *key, char letter)
 	mirror_trouble_add(&mirror->troubles, key->key_hash,
 					   letter == WRITE_CONFLICT);
 	mirror_cache_forget(mirror->cache, key->key_hash);
-	later_marks_set(&mirror->refused, key->page, redis_clock() + RETRY_REFUSED);
+	later_marks_set(&mirror->refused, key->page, steady_now() + RETRY_REFUSED);
 }
 
 static bool

@@ -11,7 +11,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "portability/instr_time.h"
 #include "storage/dsm.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -19,6 +18,7 @@
 
 #include "compat.h"
 #include "mirror_ask.h"
+#include "steady_clock.h"
 
 #define QUEUE_SIZE 65536
 
@@ -43,13 +43,12 @@ static void unpack(const char *message, Size length,
 				   MirrorAnswerHandler handler, void *arg);
 static void check_deadline(int64 until);
 static void wait_a_little(int64 until);
-static int64 clock_now(void);
 
 void
 mirror_ask(int64 timeout, MirrorAnswerHandler handler, void *arg)
 {
 	DatabaseSlot *slot = shared_slot();
-	int64		until = clock_now() + timeout;
+	int64		until = steady_now() + timeout;
 	dsm_segment *segment;
 	shm_mq	   *queue;
 	shm_mq_handle *handle;
@@ -183,7 +182,7 @@ static void
 check_deadline(int64 until)
 {
 	CHECK_FOR_INTERRUPTS();
-	if (clock_now() > until)
+	if (steady_now() > until)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the worker has not finished the comparison in time"),
@@ -197,13 +196,4 @@ wait_a_little(int64 until)
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 LOOK_EVERY_MS, compat_wait_event_mirror());
 	ResetLatch(MyLatch);
-}
-
-static int64
-clock_now(void)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MICROSEC(now);
 }

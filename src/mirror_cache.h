@@ -23,7 +23,7 @@ typedef struct MirrorSent
 	int64		fence;			/* 0: nothing is known */
 	TimestampTz until;			/* 0: that it is not held */
 	uint32		rest_hash;		/* of owner, and the ttl of a session's lock */
-	int64		renew_at;		/* redis_clock(): to be sent again then; 0:
+	int64		renew_at;		/* steady_now(): to be sent again then; 0:
 								 * never */
 } MirrorSent;
 

@@ -50,6 +50,7 @@ static void put_difference(void *arg, Mirror *mirror, const char *key,
 						   int redis_length, const char *problem);
 static void put(const MirrorAnswer *answer);
 static void put_char(char kind);
+static StringInfo new_message(void);
 static void pump(void);
 static void stop_answering(void);
 
@@ -191,31 +192,37 @@ put_difference(void *arg, Mirror *mirror, const char *key, int key_length,
 static void
 put(const MirrorAnswer *answer)
 {
-	MemoryContext saved;
-	StringInfo	message;
+	StringInfo	message = new_message();
 
-	if (segment == NULL)
-		return;
-	saved = MemoryContextSwitchTo(context);
-	message = makeStringInfo();
-	mirror_ask_pack(message, answer);
-	outbox = lappend(outbox, message);
-	MemoryContextSwitchTo(saved);
+	if (message != NULL)
+		mirror_ask_pack(message, answer);
 }
 
 static void
 put_char(char kind)
 {
+	StringInfo	message = new_message();
+
+	if (message != NULL)
+		appendStringInfoChar(message, kind);
+}
+
+/*
+ * An empty one in the outbox; NULL when nobody wants to know.
+ */
+static StringInfo
+new_message(void)
+{
 	MemoryContext saved;
 	StringInfo	message;
 
 	if (segment == NULL)
-		return;
+		return NULL;
 	saved = MemoryContextSwitchTo(context);
 	message = makeStringInfo();
-	appendStringInfoChar(message, kind);
 	outbox = lappend(outbox, message);
 	MemoryContextSwitchTo(saved);
+	return message;
 }
 
 /*

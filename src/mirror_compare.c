@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "mirror_parts.h"
+#include "steady_clock.h"
 
 /* So much longer than the lock a key may live, in milliseconds. */
 #define MAX_MS_TOO_LONG 1000
@@ -60,7 +61,7 @@ mirror_compare_step(Mirror *mirror)
 	if (mirror->compared_again.due != NEVER)
 	{
 		comparison->again = true;
-		later_marks_move(&mirror->compared_again, redis_clock(),
+		later_marks_move(&mirror->compared_again, steady_now(),
 						 &mirror->compared);
 	}
 	else if (!comparison->settling)
@@ -82,7 +83,7 @@ mirror_compare_has_more(const Mirror *mirror)
 	return mirror->comparison != NULL && !mirror->comparison->listing &&
 		!page_marks_any(&mirror->compared) && mirror->comparing == 0 &&
 		(mirror->compared_again.due == NEVER ||
-		 mirror->compared_again.due <= redis_clock());
+		 mirror->compared_again.due <= steady_now());
 }
 
 bool
@@ -108,7 +109,7 @@ mirror_compare_answer(Mirror *mirror, Tag *tag, RedisReply *reply)
 		{
 			mirror_comparison_doubt(mirror->comparison, tag->keys[i].key_hash);
 			later_marks_set(&mirror->compared_again, tag->keys[i].page,
-							redis_clock() + LOOK_AGAIN);
+							steady_now() + LOOK_AGAIN);
 		}
 		else if (problem != NULL)
 			report(mirror, lock, problem);
@@ -123,15 +124,9 @@ mirror_compare_answer(Mirror *mirror, Tag *tag, RedisReply *reply)
 static void
 list(Mirror *mirror, const char *cursor)
 {
-	RedisConnection *connection = mirror->connection;
-
-	redis_begin(connection, 5);
-	redis_add_text(connection, "EVALSHA");
-	redis_add_text(connection, mirror->scripts[SCRIPT_LIST]);
-	redis_add_text(connection, "1");
-	redis_add_text(connection, mirror->book);
-	redis_add_text(connection, cursor);
-	redis_end(connection, mirror_tag(TAG_LIST, 0));
+	mirror_begin_call(mirror, SCRIPT_LIST, 0, 1);
+	redis_add_text(mirror->connection, cursor);
+	redis_end(mirror->connection, mirror_tag(TAG_LIST, 0));
 }
 
 /*

@@ -21,6 +21,7 @@
 #include "password_file.h"
 #include "redis_key.h"
 #include "relations.h"
+#include "steady_clock.h"
 
 /* Between two tries to connect: so long, then twice as long, and so on. */
 #define SHORTEST_PAUSE (50 * USECS_PER_SEC / 1000)
@@ -144,7 +145,7 @@ mirror_step(Mirror *mirror)
 {
 	if (mirror->phase == PHASE_RESTING)
 	{
-		if (redis_clock() < mirror->next_try)
+		if (steady_now() < mirror->next_try)
 			return false;
 		open_connection(mirror);
 		if (mirror->phase == PHASE_RESTING)
@@ -179,7 +180,7 @@ mirror_fail(Mirror *mirror, const char *reason)
 	mirror_end_comparison(mirror);
 
 	mirror->pause = Min(Max(SHORTEST_PAUSE, 2 * mirror->pause), LONGEST_PAUSE);
-	mirror->next_try = redis_clock() +
+	mirror->next_try = steady_now() +
 		(int64) (mirror->pause *
 				 (1 - pg_prng_double(&pg_global_prng_state) / 2));
 }
@@ -221,6 +222,20 @@ uint32
 mirror_events(const Mirror *mirror)
 {
 	return redis_events(mirror->connection);
+}
+
+void
+mirror_begin_call(Mirror *mirror, MirrorScript script, int keys, int arguments)
+{
+	RedisConnection *connection = mirror->connection;
+	char		number[16];
+
+	redis_begin(connection, 4 + keys + arguments);
+	redis_add_text(connection, "EVALSHA");
+	redis_add_text(connection, mirror->scripts[script]);
+	snprintf(number, sizeof(number), "%d", 1 + keys);
+	redis_add_text(connection, number);
+	redis_add_text(connection, mirror->book);
 }
 
 Tag *
@@ -322,11 +337,7 @@ claim(Mirror *mirror)
 	}
 
 	snprintf(number, sizeof(number), "%0*lld", FENCE_DIGITS, (long long) epoch);
-	redis_begin(connection, 7);
-	redis_add_text(connection, "EVALSHA");
-	redis_add_text(connection, mirror->scripts[SCRIPT_CLAIM]);
-	redis_add_text(connection, "1");
-	redis_add_text(connection, mirror->book);
+	mirror_begin_call(mirror, SCRIPT_CLAIM, 0, 3);
 	redis_add_text(connection, number);
 	/* The counter goes on even if Redis has forgotten the last one. */
 	snprintf(number, sizeof(number), INT64_FORMAT, GetCurrentTimestamp());
@@ -346,7 +357,7 @@ claim(Mirror *mirror)
 static void
 work(Mirror *mirror)
 {
-	int64		now = redis_clock();
+	int64		now = steady_now();
 
 	if (mirror->phase == PHASE_OPENING && redis_is_ready(mirror->connection))
 		greet(mirror);
@@ -469,7 +480,7 @@ may_read(const Mirror *mirror)
 {
 	return mirror->phase >= PHASE_SENDING && !mirror->claim_lost &&
 		redis_in_flight(mirror->connection) < MAX_IN_FLIGHT &&
-		mirror->read_due <= redis_clock();
+		mirror->read_due <= steady_now();
 }
 
 static bool
@@ -508,11 +519,7 @@ mirror_sweep(Mirror *mirror, const char *cursor)
 {
 	RedisConnection *connection = mirror->connection;
 
-	redis_begin(connection, 6);
-	redis_add_text(connection, "EVALSHA");
-	redis_add_text(connection, mirror->scripts[SCRIPT_SWEEP]);
-	redis_add_text(connection, "1");
-	redis_add_text(connection, mirror->book);
+	mirror_begin_call(mirror, SCRIPT_SWEEP, 0, 2);
 	redis_add(connection, mirror->claim, CLAIM_LENGTH);
 	redis_add_text(connection, cursor);
 	redis_end(connection, mirror_tag(TAG_SWEEP, 0));
@@ -536,7 +543,7 @@ ask(Mirror *mirror)
 	redis_add_text(connection, "HLEN");
 	redis_add_text(connection, mirror->book);
 	redis_end(connection, mirror_tag(TAG_ASK_KEYS, 0));
-	mirror->ask_due = redis_clock() + ASK_EVERY;
+	mirror->ask_due = steady_now() + ASK_EVERY;
 }
 
 static void

@@ -17,7 +17,8 @@ static uint32 written[DIRTY_WORDS];
 static int	first_word = DIRTY_WORDS;
 static int	last_word = -1;
 
-static bool set_marks(void);
+static DatabaseSlot *set_marks(void);
+static DatabaseSlot *mirrored_slot(void);
 
 void
 mirror_marks_note(BlockNumber page)
@@ -41,15 +42,14 @@ mirror_marks_note(BlockNumber page)
 void
 mirror_marks_at_commit(void)
 {
+	DatabaseSlot *slot;
+
 	if (last_word < 0)
 		return;
-	if (set_marks())
-	{
-		DatabaseSlot *slot = shared_slot_if_attached();
-
-		if (pg_atomic_exchange_u32(&slot->mirror_changed, 1) == 0)
-			shared_wake(slot->worker_proc);
-	}
+	slot = set_marks();
+	if (slot != NULL &&
+		pg_atomic_exchange_u32(&slot->mirror_changed, 1) == 0)
+		shared_wake(slot->worker_proc);
 	mirror_marks_at_abort();
 }
 
@@ -99,12 +99,13 @@ mirror_marks_take_gap(DatabaseSlot *slot)
 void
 mirror_marks_note_deleted(BlockNumber page)
 {
-	DatabaseSlot *slot = shared_slot_if_attached();
+	DatabaseSlot *slot;
 	uint32		bit = page % DIRTY_BITS;
 	bool		marked;
 
 	pg_memory_barrier();
-	if (slot == NULL || pg_atomic_read_u32(&slot->mirror_wanted) == 0)
+	slot = mirrored_slot();
+	if (slot == NULL)
 		return;
 	marked = (pg_atomic_read_u32(&slot->mirror_dirty[bit / 32]) &
 			  ((uint32) 1 << (bit % 32))) != 0;
@@ -117,37 +118,50 @@ mirror_marks_note_deleted(BlockNumber page)
 void
 mirror_marks_note_purge(void)
 {
-	DatabaseSlot *slot = shared_slot_if_attached();
+	DatabaseSlot *slot = mirrored_slot();
 
-	if (slot != NULL && pg_atomic_read_u32(&slot->mirror_wanted) != 0)
+	if (slot != NULL)
 		(void) pg_atomic_exchange_u32(&slot->mirror_gap, 1);
 }
 
 bool
 mirror_marks_behind(void)
 {
-	DatabaseSlot *slot = shared_slot_if_attached();
+	DatabaseSlot *slot = mirrored_slot();
 
-	return slot != NULL && pg_atomic_read_u32(&slot->mirror_wanted) != 0 &&
-		pg_atomic_read_u32(&slot->mirror_behind) != 0;
+	return slot != NULL && pg_atomic_read_u32(&slot->mirror_behind) != 0;
 }
 
 /*
- * Set the bits of what is written, if there is a mirror.
+ * Set the bits of what is written, if there is a mirror: in the slot returned.
  */
-static bool
+static DatabaseSlot *
 set_marks(void)
 {
-	DatabaseSlot *slot = shared_slot_if_attached();
+	DatabaseSlot *slot;
 
 	/* What was written, or committed, before the question and the bits. */
 	pg_memory_barrier();
-	if (slot == NULL || pg_atomic_read_u32(&slot->mirror_wanted) == 0)
-		return false;
+	slot = mirrored_slot();
+	if (slot == NULL)
+		return NULL;
 	for (int i = first_word; i <= last_word; i++)
 	{
 		if (written[i] != 0)
 			pg_atomic_fetch_or_u32(&slot->mirror_dirty[i], written[i]);
 	}
-	return true;
+	return slot;
+}
+
+/*
+ * NULL when there is no mirror.
+ */
+static DatabaseSlot *
+mirrored_slot(void)
+{
+	DatabaseSlot *slot = shared_slot_if_attached();
+
+	if (slot == NULL || pg_atomic_read_u32(&slot->mirror_wanted) == 0)
+		return NULL;
+	return slot;
 }

@@ -130,6 +130,13 @@ struct Mirror
 	MirrorComparison *comparison;
 };
 
+/*
+ * Begin to call a script with the book, so many more keys, and so many
+ * arguments; add these, and end it with a tag.
+ */
+extern void mirror_begin_call(Mirror *mirror, MirrorScript script, int keys,
+							  int arguments);
+
 /* A tag with so many keys. */
 extern Tag *mirror_tag(TagKind kind, int keys);
 

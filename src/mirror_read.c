@@ -27,6 +27,7 @@
 #include "mirror_settings.h"
 #include "redis_key.h"
 #include "row_json.h"
+#include "steady_clock.h"
 
 /* A step ends after the page on which it has come to either. */
 #define ROWS_PER_STEP 512
@@ -120,7 +121,7 @@ mirror_read(Mirror *mirror)
 		lock_table_close(&table, false);
 	}
 	else
-		mirror->read_due = redis_clock() + RETRY_BUSY;
+		mirror->read_due = steady_now() + RETRY_BUSY;
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(context);
@@ -135,7 +136,7 @@ read_marked(LockTable *table, Reading *reading)
 {
 	Mirror	   *mirror = reading->mirror;
 	BlockNumber pages = lock_table_pages(table);
-	int64		began = redis_clock();
+	int64		began = steady_now();
 
 	/* Another file: nothing that is known of the pages goes for it. */
 	if (mirror->storage != lock_table_storage(table))
@@ -171,7 +172,7 @@ read_marked(LockTable *table, Reading *reading)
 				read_page(table, reading);
 			}
 			if (reading->num_rows >= ROWS_PER_STEP ||
-				redis_clock() - began >= STEP_TIME_US)
+				steady_now() - began >= STEP_TIME_US)
 			{
 				flush(mirror, &writes);
 				return;
@@ -192,7 +193,7 @@ read_page(LockTable *table, Reading *reading)
 	if (lock_page_read(table, reading->page, GetActiveSnapshot(), read_row,
 					   reading))
 		later_marks_set(&mirror->at_work, reading->page,
-						redis_clock() + LOOK_AGAIN);
+						steady_now() + LOOK_AGAIN);
 	foreach(cell, reading->rows)
 		treat(reading, lfirst(cell));
 	if (reading->compare)
@@ -283,7 +284,7 @@ treat_held(Reading *reading, const ReadRow *read, TimestampTz now,
 	const MirrorSent *sent = mirror_cache_find(mirror->cache, read->key_hash);
 	MirrorSent	sending = {read->key_hash, read->row.fence, end,
 	hash_rest(&read->row), 0};
-	int64		clock = redis_clock();
+	int64		clock = steady_now();
 	int64		ms;
 	bool		unknown = sent == NULL && !reading->changed;
 	bool		again = reading->compare && mirror->comparison->again;
@@ -425,13 +426,10 @@ flush(Mirror *mirror, Batch *batch)
 		return;
 	tag = mirror_tag(batch->kind, batch->n);
 	tag->since = mirror->reading_since;
-	redis_begin(connection, write ? 5 + 4 * batch->n : 4 + 2 * batch->n);
-	redis_add_text(connection, "EVALSHA");
-	redis_add_text(connection,
-				   mirror->scripts[write ? SCRIPT_WRITE : SCRIPT_COMPARE]);
-	snprintf(number, sizeof(number), "%d", 1 + batch->n);
-	redis_add_text(connection, number);
-	redis_add_text(connection, mirror->book);
+	if (write)
+		mirror_begin_call(mirror, SCRIPT_WRITE, batch->n, 1 + 3 * batch->n);
+	else
+		mirror_begin_call(mirror, SCRIPT_COMPARE, batch->n, batch->n);
 	for (int i = 0; i < batch->n; i++)
 	{
 		redis_add(connection, batch->writes[i].key.data,

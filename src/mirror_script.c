@@ -17,6 +17,15 @@
 
 #include "mirror_script.h"
 
+/* How those begin that change something: only who has the claim may. */
+#define WITH_CLAIM \
+	"local book, claim = KEYS[1], redis.call('HGET', KEYS[1], '')\n" \
+	"if not claim then return redis.error_reply('LOST claim') end\n" \
+	"if claim ~= ARGV[1] then\n" \
+	"  return redis.error_reply('SUPERSEDED ' .. claim)\n" \
+	"end\n" \
+	"local stamp = string.sub(claim, 21, 36)\n"
+
 static const char *const scripts[NUM_SCRIPTS] = {
 	[SCRIPT_CLAIM] =
 	"local old = redis.call('HGET', KEYS[1], '')\n"
@@ -44,12 +53,7 @@ static const char *const scripts[NUM_SCRIPTS] = {
 	"return {new, ''}\n",
 
 	[SCRIPT_WRITE] =
-	"local book, claim = KEYS[1], redis.call('HGET', KEYS[1], '')\n"
-	"if not claim then return redis.error_reply('LOST claim') end\n"
-	"if claim ~= ARGV[1] then\n"
-	"  return redis.error_reply('SUPERSEDED ' .. claim)\n"
-	"end\n"
-	"local stamp = string.sub(claim, 21, 36)\n"
+	WITH_CLAIM
 	"local letters, message = {}, ''\n"
 	"local function failed(answer)\n"
 	"  if type(answer) == 'table' and answer.err then\n"
@@ -94,12 +98,7 @@ static const char *const scripts[NUM_SCRIPTS] = {
 	"return {table.concat(letters), message}\n",
 
 	[SCRIPT_SWEEP] =
-	"local book, claim = KEYS[1], redis.call('HGET', KEYS[1], '')\n"
-	"if not claim then return redis.error_reply('LOST claim') end\n"
-	"if claim ~= ARGV[1] then\n"
-	"  return redis.error_reply('SUPERSEDED ' .. claim)\n"
-	"end\n"
-	"local stamp = string.sub(claim, 21, 36)\n"
+	WITH_CLAIM
 	"local found = redis.call('HSCAN', book, ARGV[2], 'COUNT', 64)\n"
 	"for i = 1, #found[2], 2 do\n"
 	"  local key, noted = found[2][i], found[2][i + 1]\n"

@@ -18,6 +18,7 @@
 #include "mirror_settings.h"
 #include "mirrors.h"
 #include "redis.h"
+#include "steady_clock.h"
 
 static DatabaseSlot *slot = NULL;	/* not begun */
 static char database_name[NAMEDATALEN];
@@ -126,7 +127,7 @@ mirrors_wait(long ms)
 	if (due != PG_INT64_MAX)
 	{
 		/* Rounded up: not to be there a little too early, several times. */
-		int64		left = (due - redis_clock() + 999) / 1000;
+		int64		left = (due - steady_now() + 999) / 1000;
 
 		ms = (long) Max(Min(left, ms), 0);
 	}

@@ -17,7 +17,7 @@ typedef struct PageMarks
 	uint32		words[DIRTY_WORDS];
 } PageMarks;
 
-/* To be read at a time of redis_clock(); NEVER when there are none. */
+/* To be read at a time of steady_now(); NEVER when there are none. */
 typedef struct LaterMarks
 {
 	PageMarks	marks;

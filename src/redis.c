@@ -22,7 +22,6 @@
 #include <sys/socket.h>
 
 #include "lib/ilist.h"
-#include "portability/instr_time.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
@@ -31,6 +30,7 @@
 #include "redis.h"
 #include "redis_tls.h"
 #include "resolve.h"
+#include "steady_clock.h"
 
 /* What is read at a time, and how long a reply can be, in bytes. */
 #define READ_AT_A_TIME (256 * 1024)
@@ -116,7 +116,7 @@ redis_open(const RedisAddress *address, const char *ca_file, int timeout,
 	connection->ca_file = pstrdup(ca_file);
 	connection->timeout = timeout * INT64CONST(1000);
 	connection->attempt = attempt;
-	connection->deadline = redis_clock() + connection->timeout;
+	connection->deadline = steady_now() + connection->timeout;
 	connection->phase = PHASE_RESOLVING;
 	connection->resolver.fd = -1;
 	dlist_init(&connection->commands);
@@ -185,7 +185,7 @@ redis_end(RedisConnection *connection, void *tag)
 	}
 	Assert(connection->phase == PHASE_READY);
 	command = MemoryContextAlloc(TopMemoryContext, sizeof(Command));
-	command->deadline = redis_clock() + connection->timeout;
+	command->deadline = steady_now() + connection->timeout;
 	command->tag = tag;
 	dlist_push_tail(&connection->commands, &command->node);
 	connection->in_flight++;
@@ -216,7 +216,7 @@ redis_step(RedisConnection *connection, RedisHandler handler, void *arg)
 		!step_ready(connection, handler, arg))
 		return false;
 	if (connection->phase != PHASE_FAILED &&
-		redis_clock() > redis_deadline(connection))
+		steady_now() > redis_deadline(connection))
 		redis_fail(connection, "no answer within %d ms",
 				   (int) (connection->timeout / 1000));
 	return connection->phase != PHASE_FAILED;
@@ -291,15 +291,6 @@ redis_deadline(const RedisConnection *connection)
 	if (connection->in_flight == 0)
 		return PG_INT64_MAX;
 	return dlist_container(Command, node, connection->commands.head.next)->deadline;
-}
-
-int64
-redis_clock(void)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MICROSEC(now);
 }
 
 RedisReplyType

@@ -80,14 +80,11 @@ extern void redis_fail(RedisConnection *connection, const char *format,...)
 
 /*
  * What to wait for before the next step: a socket (-1: none) and events on it
- * (WL_SOCKET_...), but not past a time of redis_clock().
+ * (WL_SOCKET_...), but not past a time of steady_now().
  */
 extern int	redis_socket(const RedisConnection *connection);
 extern uint32 redis_events(const RedisConnection *connection);
 extern int64 redis_deadline(const RedisConnection *connection);
-
-/* Microseconds of a clock that nobody sets. */
-extern int64 redis_clock(void);
 
 /* Replies.  A text ends with a zero byte, but may have others. */
 extern RedisReplyType redis_type(const RedisReply *reply);

@@ -19,7 +19,6 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "portability/instr_time.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/memutils.h"
@@ -27,6 +26,7 @@
 #include "utils/timeout.h"
 
 #include "compat.h"
+#include "steady_clock.h"
 #include "wait.h"
 
 /*
@@ -37,7 +37,6 @@
  */
 #define LONGEST_SLEEP_MS 1000
 
-static int64 steady_now(void);
 static int	whole_ms(int64 microseconds, int max);
 pg_noreturn static void error_lock_timeout(void);
 
@@ -169,15 +168,6 @@ wait_check_client(void)
 		InterruptPending = true;
 		CHECK_FOR_INTERRUPTS();
 	}
-}
-
-static int64
-steady_now(void)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MICROSEC(now);
 }
 
 /*

@@ -98,6 +98,17 @@ sub fault
 	return;
 }
 
+# A fault that is a mode of the proxy, with its options in an array.
+sub proxy_fault
+{
+	my ($self, $proxy, $name, $mode, %fault) = @_;
+	my $before = $proxy->counts->{connections};
+
+	$self->fault($name, begin => sub { $proxy->mode(@$mode) }, end => sub { $proxy->mode('pass') }, %fault);
+	note sprintf '%d connections, %d left open', $proxy->counts->{connections} - $before, $proxy->counts->{open};
+	return;
+}
+
 sub run
 {
 	my ($self, $name, %fault) = @_;

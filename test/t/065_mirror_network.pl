@@ -26,16 +26,7 @@ my $proxy = DistlockProxy->new(port => $redis->port);
 my $node = new_node('main', conf => redis_conf('redis://127.0.0.1:' . $proxy->port));
 my $faults = DistlockFaults->new($node, $redis);
 
-# A mode of the proxy, with its options in an array
-sub fault
-{
-	my ($name, $mode, %fault) = @_;
-	my $before = $proxy->counts->{connections};
-
-	$faults->fault($name, begin => sub { $proxy->mode(@$mode) }, end => sub { $proxy->mode('pass') }, %fault);
-	note sprintf '%d connections, %d left open', $proxy->counts->{connections} - $before, $proxy->counts->{open};
-	return;
-}
+sub fault { return $faults->proxy_fault($proxy, @_); }
 
 fault('nothing is passed on', ['black hole'], length => $LENGTH, error => qr/no answer/);
 fault('... nor ever will be on those connections', [ 'black hole', dead => 1 ], error => qr/no answer/);
