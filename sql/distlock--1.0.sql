@@ -61,13 +61,21 @@ COMMENT ON COLUMN distlock.lock.data IS 'what the caller wished to keep with the
 COMMENT ON COLUMN distlock.lock.incarnation IS 'of scope session: start of the server in which the session lives';
 
 -- ---------------------------------------------------------------------------
--- The state of the fence, see src/fence.c.  The counter itself is not dumped:
--- restoring it could only take it back.
+-- The state of the fence, see src/fence.c.  The counter itself and its limit are
+-- not dumped: restoring them could only take them back.
 -- ---------------------------------------------------------------------------
 
 CREATE SEQUENCE distlock.fence_seq AS bigint NO CYCLE;
 REVOKE ALL ON SEQUENCE distlock.fence_seq FROM PUBLIC;
 COMMENT ON SEQUENCE distlock.fence_seq IS 'the last fencing number';
+
+CREATE SEQUENCE distlock.limit_seq AS bigint NO CYCLE;
+REVOKE ALL ON SEQUENCE distlock.limit_seq FROM PUBLIC;
+COMMENT ON SEQUENCE distlock.limit_seq IS 'a number that no fence given out is above, on disk before it is reached';
+
+CREATE SEQUENCE distlock.start_seq AS bigint NO CYCLE;
+REVOKE ALL ON SEQUENCE distlock.start_seq FROM PUBLIC;
+COMMENT ON SEQUENCE distlock.start_seq IS 'the start of the server for which fences go on above the limit';
 
 CREATE SEQUENCE distlock.epoch_seq AS bigint NO CYCLE;
 REVOKE ALL ON SEQUENCE distlock.epoch_seq FROM PUBLIC;

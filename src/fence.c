@@ -3,9 +3,12 @@
  * fence.c
  *	  Fencing numbers.
  *
- * A fence is the value of the sequence fence_seq.  A sequence is not rolled
- * back, and what it logs ahead of itself is flushed here before a number is
- * given out, so that a crash cannot bring a number back that was seen.
+ * A fence is the value of the sequence fence_seq, which is not rolled back.  It is
+ * not waited for on the disk: instead limit_seq has a number on disk that no fence
+ * given out is above, raised RESERVE at a time.  When the server has come up anew,
+ * after a crash or not, fences go on above that limit, since nobody knows how many
+ * below it were seen.  start_seq says for which start of the server that has been
+ * done.
  *
  * That leaves the ways in which the data of a server can go back in time or
  * live on twice: promotion of a standby that lacks the last WAL, recovery to
@@ -23,16 +26,23 @@
  * that, by a margin of 2^32 numbers.  A fence fits into 53 bits (numbers of
  * JavaScript, doubles) until 2095.
  *
+ * Why a start of the server does not begin an epoch: an old primary that comes up
+ * again by mistake after another has been promoted must not get greater fences
+ * than that one, for then fences would keep out the wrong of the two.  What it
+ * skips, RESERVE at each start, is worth 16 ms of the new primary's epoch.
+ *
  * Recording and jumping are not transactional, so that a rollback does not
  * undo them and nobody waits for the transaction that happens to do it.  The
- * epoch and the incarnation are dumped, the counter is not: restoring a dump
- * over a live database cannot take it back.
+ * epoch and the incarnation are dumped, the counter and its limit are not:
+ * restoring a dump over a live database cannot take it back.
  *
  * In which order.  Under a short lock of its own: read, choose, set the
- * counter, flush, record the incarnation, flush.  A crash between leads to one
- * more epoch.  A session draws only after it has seen the record right, and
- * never remembers what it saw during recovery, since it may live through a
- * promotion.
+ * limit and the counter, flush, record the incarnation, flush.  A crash between
+ * leads to one more epoch.  The record of a start need not get to the disk: a
+ * crash makes it wrong.  A session draws only after it has seen the records
+ * right, and never remembers what it saw during recovery, since it may live
+ * through a promotion.  It gives out a number only if it knows of a limit on disk
+ * that is not below it; the limit only goes up.
  *
  *-------------------------------------------------------------------------
  */
@@ -52,8 +62,15 @@
 #include "utils/timestamp.h"
 
 #include "fence.h"
+#include "incarnation.h"
 #include "key_lock.h"
 #include "relations.h"
+
+/*
+ * By how much the limit is put above the fence that has reached it: a flush for
+ * that many fences.
+ */
+#define RESERVE 65536
 
 /* Fences that an epoch has for each microsecond. */
 #define FENCES_PER_MICROSECOND 4
@@ -73,6 +90,9 @@ typedef struct SequenceState
 } SequenceState;
 
 static void ensure_epoch(Oid fence_seq);
+static void ensure_start(Oid fence_seq);
+static void raise_limit(int64 fence);
+static int64 current_start(void);
 static int64 begin_epoch(Oid fence_seq, int64 above);
 static void record_incarnation(Oid fence_seq);
 static int64 current_incarnation(Oid fence_seq);
@@ -87,6 +107,9 @@ static void sequence_flush(Oid sequence);
  */
 static Oid	verified_sequence = InvalidOid;
 
+/* What this session knows to be on disk of limit_seq. */
+static int64 limit_on_disk = 0;
+
 int64
 fence_next(int64 above)
 {
@@ -99,7 +122,8 @@ fence_next(int64 above)
 	{
 		int64		fence = nextval_internal(fence_seq, false);
 
-		sequence_flush(fence_seq);
+		if (fence > limit_on_disk)
+			raise_limit(fence);
 		if (fence > above)
 			return fence;
 
@@ -165,8 +189,67 @@ ensure_epoch(Oid fence_seq)
 
 	/* A record set by another session may not have reached the disk. */
 	sequence_flush(incarnation_seq);
+	ensure_start(fence_seq);
+	limit_on_disk = 0;
 	verified_sequence = fence_seq;
 }
+
+/*
+ * Let fences go on above the limit if the server has come up since they were
+ * drawn last.
+ */
+static void
+ensure_start(Oid fence_seq)
+{
+	Oid			start_seq = relations_oid(REL_START_SEQ);
+	int64		start = current_start();
+	SequenceState recorded;
+	SequenceState fence;
+	SequenceState limit;
+
+	sequence_read(start_seq, &recorded);
+	if (recorded.last_value == start)
+		return;
+
+	epoch_lock_take();
+	sequence_read(start_seq, &recorded);
+	if (recorded.last_value != start)
+	{
+		sequence_read(fence_seq, &fence);
+		sequence_read(relations_oid(REL_LIMIT_SEQ), &limit);
+		if (limit.last_value > fence.last_value)
+			sequence_set(fence_seq, limit.last_value);
+		sequence_set(start_seq, start);
+	}
+	epoch_lock_let_go();
+}
+
+/*
+ * See to it that the limit on disk is not below "fence".
+ */
+static void
+raise_limit(int64 fence)
+{
+	Oid			limit_seq = relations_oid(REL_LIMIT_SEQ);
+	SequenceState limit;
+
+	sequence_read(limit_seq, &limit);
+	if (limit.last_value < fence)
+	{
+		epoch_lock_take();
+		sequence_read(limit_seq, &limit);
+		if (limit.last_value < fence)
+			sequence_set(limit_seq, fence > PG_INT64_MAX - RESERVE ?
+						 PG_INT64_MAX : fence + RESERVE);
+		epoch_lock_let_go();
+		sequence_read(limit_seq, &limit);
+	}
+
+	/* Who has raised it may not have got it to the disk yet. */
+	XLogFlush(limit.lsn);
+	limit_on_disk = limit.last_value;
+}
+
 
 /*
  * Move the fence to the start of a new epoch, above "above" as well; returns
@@ -176,15 +259,18 @@ static int64
 begin_epoch(Oid fence_seq, int64 above)
 {
 	Oid			epoch_seq = relations_oid(REL_EPOCH_SEQ);
+	Oid			limit_seq = relations_oid(REL_LIMIT_SEQ);
 	SequenceState fence;
+	SequenceState limit;
 	SequenceState epoch_before;
 	int64		seen;
 	int64		epoch;
 
 	sequence_read(fence_seq, &fence);
+	sequence_read(limit_seq, &limit);
 	sequence_read(epoch_seq, &epoch_before);
 
-	seen = Max(fence.last_value, above);
+	seen = Max(Max(fence.last_value, limit.last_value), above);
 	if (epoch_before.is_called)
 		seen = Max(seen, epoch_before.last_value);
 	if (seen > PG_INT64_MAX - 2 * EPOCH_MARGIN)
@@ -197,8 +283,8 @@ begin_epoch(Oid fence_seq, int64 above)
 		epoch = seen + EPOCH_MARGIN;
 
 	sequence_set(epoch_seq, epoch);
+	sequence_set(limit_seq, epoch);
 	sequence_set(fence_seq, epoch);
-	sequence_flush(epoch_seq);
 	sequence_flush(fence_seq);
 	return epoch;
 }
@@ -240,6 +326,15 @@ current_incarnation(Oid fence_seq)
 	digest = hash_bytes_extended((const unsigned char *) &incarnation,
 								 sizeof(incarnation), 0);
 	return (int64) (digest >> 1) | 1;
+}
+
+/*
+ * A number for this start of the server, 1 or more.
+ */
+static int64
+current_start(void)
+{
+	return (incarnation_start() & PG_INT64_MAX) | 1;
 }
 
 static int64
@@ -298,8 +393,7 @@ sequence_set(Oid sequence, int64 value)
 }
 
 /*
- * A sequence logs 32 numbers ahead; this waits for the disk when the record
- * that covers the number just drawn has not got there, once in 32 times.
+ * Wait until what was done to the sequence is on disk.
  */
 static void
 sequence_flush(Oid sequence)

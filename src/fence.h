@@ -11,7 +11,8 @@
 /*
  * The next fence, greater than all before and than "above".  The caller holds
  * the key lock in Exclusive mode, so that the fences of a key grow in the
- * order of commits.  The number is safe from a crash when this returns.
+ * order of commits.  A crash does not bring the number back, whether it
+ * reaches the disk or not.
  */
 extern int64 fence_next(int64 above);
 

@@ -37,6 +37,8 @@ incarnation_start(void)
 		return start;
 	if (RecoveryInProgress())
 		return 0;
+	if (!IsUnderPostmaster)
+		return start = MyStartTimestamp;	/* single-user mode */
 
 	for (int i = 0; i < TRIES; i++)
 	{

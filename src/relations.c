@@ -26,6 +26,8 @@
 static const char *const relation_names[NUM_RELATIONS] = {
 	[REL_LOCK] = "lock",
 	[REL_FENCE_SEQ] = "fence_seq",
+	[REL_LIMIT_SEQ] = "limit_seq",
+	[REL_START_SEQ] = "start_seq",
 	[REL_EPOCH_SEQ] = "epoch_seq",
 	[REL_INCARNATION_SEQ] = "incarnation_seq",
 };

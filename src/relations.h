@@ -14,6 +14,8 @@ typedef enum DistlockRelation
 {
 	REL_LOCK,
 	REL_FENCE_SEQ,
+	REL_LIMIT_SEQ,
+	REL_START_SEQ,
 	REL_EPOCH_SEQ,
 	REL_INCARNATION_SEQ
 } DistlockRelation;

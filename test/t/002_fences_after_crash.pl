@@ -8,6 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use DistlockTest;
+use IPC::Run ();
 use List::Util qw(max uniqnum);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -67,6 +68,36 @@ EOQ
 	start_again($node);
 	$_->kill_client foreach $one, $other;
 }
+
+# A start that was no crash, and the next: fences go on, not far above.
+my $last = $shown[-1];
+for my $mode ('fast', 'immediate', 'fast')
+{
+	$node->stop($mode);
+	start_again($node);
+	my ($fence) = shown(draw($node, 1));
+	cmp_ok($fence, '>', $last, "stopped ($mode) and started: the fence goes on");
+	cmp_ok($fence, '<', $last + 2 * 65536 + 100, '... in the same epoch');
+	push @of_key, $fence;
+	$last = $fence;
+}
+
+# Within a start they have no gaps but by use, in whatever session.
+my @next = map { draw($node, 2) } 1 .. 3;
+shown(@next);
+cmp_ok($next[-1], '<', $last + 100, 'another session goes on where the last one was');
+
+# In single-user mode, where there is no WAL writer
+$node->stop;
+my $single = '';
+IPC::Run::run([ 'postgres', '--single', '-D', $node->data_dir, 'postgres' ],
+	'<', \"SELECT distlock.force_acquire('key', '1 h') IS NULL, distlock.fence('key', 'none') IS NULL, distlock.acquire_with_token('single', 'mine', '1 h') AS fence\n",
+	'>', \$single, '2>', \my $single_log);
+my ($in_single) = $single =~ /fence = "(\d+)"/;
+ok($in_single, 'single-user mode: a lock is granted') or diag("$single$single_log");
+shown($in_single // 0);
+cmp_ok($shown[-1], '>', $next[-1], '... with a fence above all before');
+start_again($node);
 
 push @of_key, shown($node->safe_psql('postgres',
 	"SELECT distlock.acquire_with_token('key', 'other', '1 h')

@@ -54,7 +54,7 @@ sub fences_increase
 	is_deeply([ sort { $a <=> $b } @fences ], \@fences, "$what: fences increase");
 	cmp_ok($fences[0], '>', $highest, "$what: they are greater than any before");
 	$highest = max($highest, @fences);
-	return;
+	return $fences[0];
 }
 
 fences_increase('primary', $primary);
@@ -110,10 +110,25 @@ fences_increase('primary, with standbys cut off', $primary);
 $primary->safe_psql('postgres', "SELECT distlock.acquire_with_token('last', 'mine', '1 h')");
 $primary->stop('immediate');
 
+my $highest_before_promotion = $highest;
 $sync->promote;
 is($on_sync->query("SELECT distlock.is_held('last'), distlock.fence('held', 'mine')"),
 	"t|$held", 'synchronous: what was granted is held after the promotion');
-fences_increase('synchronous, in a session from before the promotion', $on_sync);
+my $lowest_of_new = fences_increase('synchronous, in a session from before the promotion', $on_sync);
+
+# The old primary comes up again by mistake, more than once.  It does not repeat a
+# fence, but whoever looks at fences goes on to refuse it.
+$primary->append_conf('postgresql.auto.conf', "synchronous_standby_names = ''");
+my $highest_of_old = $highest_before_promotion;
+for my $time (1 .. 3)
+{
+	$primary->start;
+	my @fences = draw($primary, 40);
+	cmp_ok($fences[0], '>', $highest_of_old, "old primary, start $time: fences are greater than its own before");
+	cmp_ok($fences[-1], '<', $lowest_of_new, '... but less than those of the new one');
+	$highest_of_old = $fences[-1];
+	$primary->stop('immediate');
+}
 
 # Standbys that lack WAL.  Each is promoted without knowing of the others.
 $late->promote;
