@@ -61,7 +61,7 @@
 #include "token.h"
 
 /* Where this session last saw or wrote rows, by the hashes of their keys. */
-#define NUM_PLACES 512
+#define NUM_PLACES 2048
 
 typedef struct Place
 {
@@ -74,6 +74,7 @@ static Place places[NUM_PLACES];
 static void begin_use(LockTable *table, LOCKMODE mode);
 static Relation open_index(LockTable *table);
 static void note_written(const LockRow *row, const ItemPointerData *tid);
+static bool page_exists(Relation table, BlockNumber block);
 static void remember_place(uint64 key_hash, const ItemPointerData *tid);
 static bool look_where_remembered(LockTable *table, const LockKey *key,
 								  LockLook *look);
@@ -510,9 +511,8 @@ look_where_remembered(LockTable *table, const LockKey *key, LockLook *look)
 	Buffer		buffer;
 	bool		seen;
 
-	/* The table may have been truncated since. */
 	if (place->key_hash != key->hash || !ItemPointerIsValid(&place->tid) ||
-		ItemPointerGetBlockNumber(&place->tid) >= lock_table_pages(table))
+		!page_exists(table->table, ItemPointerGetBlockNumber(&place->tid)))
 		return false;
 
 	/*
@@ -535,6 +535,20 @@ look_where_remembered(LockTable *table, const LockKey *key, LockLook *look)
 	look->found = true;
 	table->seen = true;
 	return true;
+}
+
+/*
+ * The table may have been truncated since.  Whoever does that has it locked, so
+ * that the lock on the table, which we have, has brought the news of it: the size
+ * known from earlier, which spares the system call, is then forgotten.
+ */
+static bool
+page_exists(Relation table, BlockNumber block)
+{
+	BlockNumber known = RelationGetSmgr(table)->smgr_cached_nblocks[MAIN_FORKNUM];
+
+	return (known != InvalidBlockNumber && block < known) ||
+		block < RelationGetNumberOfBlocks(table);
 }
 
 /*
