@@ -23,6 +23,17 @@
  * call in the same transaction, does not queue.  If the row is another's, it
  * is refused at once: nobody else can change that while it holds the lock.
  *
+ * Who is granted the lock at the head of the queue leaves it at once or, if its
+ * transaction ends with the statement, at the commit (commits_soon()).
+ *
+ * Deadlocks.  A search costs the cube of the length of a queue, some 20 ms with
+ * 1,000 waiting, during which nobody can take any lock; if all of them searched
+ * after deadlock_timeout the server would stand still for as many seconds.  A
+ * circle closes when somebody starts to wait for whom somebody waits already; so who
+ * joins a queue while nobody can be waiting for him has nothing to search for.  That
+ * is not quite certain (may_be_waited_for()), hence a search all the same, but late
+ * and at another time than the others'.  The head searches as everybody does.
+ *
  * Why a live holder does not queue: its token is a right to the lock now; to
  * wait behind those who wait for it to go would be a deadlock.
  *
@@ -30,6 +41,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -90,6 +102,9 @@ static bool acquire_by_retrying(const AcquireRequest *request, Grant *grant,
 								Refusal *refusal);
 static bool acquire_by_queueing(const AcquireRequest *request, Grant *grant,
 								Refusal *refusal);
+static bool may_be_waited_for(void);
+static int	late_deadlock_check(void);
+static bool commits_soon(const AcquireRequest *request);
 static bool acquire_as_head(const AcquireRequest *request,
 							const WaitBudget *budget, Grant *grant,
 							Refusal *refusal);
@@ -287,6 +302,28 @@ acquire_by_retrying(const AcquireRequest *request, Grant *grant,
 	return granted;
 }
 
+/*
+ * Whether somebody may wait for this transaction, so that to wait may close a
+ * circle, as far as that is known: of the locks that a session has taken with
+ * other functions, nothing is.
+ */
+static bool
+may_be_waited_for(void)
+{
+	return IsTransactionBlock() || GetCurrentTransactionNestLevel() > 1 ||
+		TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
+		key_lock_any_held() || session_lock_was_taken();
+}
+
+/*
+ * In milliseconds: one to ten minutes, others in other sessions.
+ */
+static int
+late_deadlock_check(void)
+{
+	return 60 * 1000 + MyProcPid * INT64CONST(7919) % (9 * 60 * 1000);
+}
+
 static bool
 acquire_by_queueing(const AcquireRequest *request, Grant *grant,
 					Refusal *refusal)
@@ -295,18 +332,37 @@ acquire_by_queueing(const AcquireRequest *request, Grant *grant,
 	TimestampTz since = GetCurrentTimestamp();
 	TimestampTz until = since + request->wait;
 	WaitBudget	budget;
+	WaitBudget	in_queue;
 	bool		granted = false;
 
 	wait_begin(&budget, request->wait);
+	in_queue = budget;
+	if (!may_be_waited_for())
+		wait_put_off_deadlock_check(&in_queue, late_deadlock_check());
 	queue_note_put(since, until);
 	if (queue_lock_try(key) ||
-		wait_for_lock(&budget, lock_queue, unconstify(LockKey *, key)))
+		wait_for_lock(&in_queue, lock_queue, unconstify(LockKey *, key)))
 	{
 		granted = acquire_as_head(request, &budget, grant, refusal);
-		queue_lock_let_go(key);
+		if (!granted || !commits_soon(request))
+			queue_lock_let_go(key);
 	}
 	queue_note_remove(since, until);
 	return granted;
+}
+
+/*
+ * Will the grant be committed at the end of the statement?  Then the next in line
+ * comes to the head of the queue with the locks of this transaction.  Any earlier,
+ * and it would wake only to wait for the commit, and take the processor from it.
+ * A transaction that goes on for long does not keep the queue: who wants the lock
+ * then is told who has it.
+ */
+static bool
+commits_soon(const AcquireRequest *request)
+{
+	return request->scope != SCOPE_TRANSACTION && !IsTransactionBlock() &&
+		GetCurrentTransactionNestLevel() == 1;
 }
 
 static bool
@@ -369,17 +425,19 @@ take_turn_as_head(const AcquireRequest *request, const WaitBudget *budget,
 	}
 
 	/* A last try even when the time is up: it may just have got free. */
-	if (!key_lock_try(key, wait.mode) &&
-		!wait_for_lock(budget, lock_key, &wait))
+	if (!key_lock_try(key, wait.mode))
 	{
-		holder = look_holder(&look, now);
-		if (holder != NULL)
-			refuse_held(holder, now, refusal);
-		else
-			refuse_changing(key, refusal);
-		return false;
+		if (!wait_for_lock(budget, lock_key, &wait))
+		{
+			holder = look_holder(&look, now);
+			if (holder != NULL)
+				refuse_held(holder, now, refusal);
+			else
+				refuse_changing(key, refusal);
+			return false;
+		}
+		wait_check_client();
 	}
-	wait_check_client();
 	lock_table_open(&table, RowExclusiveLock);
 	*granted = take(&table, request, grant, refusal);
 	if (*granted)

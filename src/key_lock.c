@@ -47,6 +47,12 @@ static uint64 locked_filter[FILTER_BITS / 64];
 static bool filter_is_used = false;
 
 bool
+key_lock_any_held(void)
+{
+	return keys_locked > 0;
+}
+
+bool
 key_lock_held(const LockKey *key)
 {
 	LOCKTAG		tag;

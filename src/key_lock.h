@@ -31,6 +31,9 @@
 /* Does this transaction hold the key lock, in whatever mode? */
 extern bool key_lock_held(const LockKey *key);
 
+/* Does it hold any? */
+extern bool key_lock_any_held(void);
+
 /*
  * Take the key lock, without waiting or waiting as long as it takes.  Both
  * raise 54000 when the transaction has too many keys locked, and 53200 when

@@ -22,6 +22,7 @@
 static uint64 tag_number(const LOCKTAG *tag);
 static bool tag_is_ours(const LOCKTAG *tag, KeyLockClass class);
 static void fill_in_notes(List *waiters, const LockData *locks);
+static List *drop_granted(List *waiters);
 static void fill_in_keys(List *waiters);
 static int	compare_waiters(const ListCell *a, const ListCell *b);
 
@@ -56,6 +57,9 @@ queue_read(void)
 
 	list_sort(waiters, compare_waiters);
 	fill_in_notes(waiters, locks);
+	waiters = drop_granted(waiters);
+	if (waiters == NIL)
+		return NIL;
 	fill_in_keys(waiters);
 	foreach(cell, waiters)
 	{
@@ -136,6 +140,23 @@ fill_in_notes(List *waiters, const LockData *locks)
 				waiter->wait_until = (TimestampTz) tag_number(&lock->locktag);
 		}
 	}
+}
+
+/*
+ * Who has no note any more has been granted the lock, and keeps the queue until
+ * its commit.
+ */
+static List *
+drop_granted(List *waiters)
+{
+	ListCell   *cell;
+
+	foreach(cell, waiters)
+	{
+		if (((QueuedWaiter *) lfirst(cell))->wait_until == 0)
+			waiters = foreach_delete_current(waiters, cell);
+	}
+	return waiters;
 }
 
 /*

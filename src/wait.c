@@ -11,7 +11,7 @@
  * error.  So the lock is awaited in a subtransaction of its own with LockTimeout
  * set for its length, and the error, when it was our deadline, is caught.
  * LockTimeout is set as a variable and not as a setting: nobody else looks at
- * it meanwhile, and no error can leave it changed.
+ * it meanwhile, and no error can leave it changed.  So is DeadlockTimeout.
  *
  *-------------------------------------------------------------------------
  */
@@ -49,6 +49,7 @@ wait_begin(WaitBudget *budget, int64 microseconds)
 		WAIT_FOREVER : now + microseconds;
 	budget->lock_timeout_at = LockTimeout > 0 ?
 		now + LockTimeout * INT64CONST(1000) : WAIT_FOREVER;
+	budget->deadlock_check = 0;
 }
 
 void
@@ -56,6 +57,13 @@ wait_slice(WaitBudget *slice, const WaitBudget *budget, int64 microseconds)
 {
 	slice->deadline = Min(budget->deadline, steady_now() + microseconds);
 	slice->lock_timeout_at = budget->lock_timeout_at;
+	slice->deadlock_check = 0;
+}
+
+void
+wait_put_off_deadlock_check(WaitBudget *budget, int milliseconds)
+{
+	budget->deadlock_check = milliseconds;
 }
 
 bool
@@ -71,6 +79,7 @@ wait_for_lock(const WaitBudget *budget, WaitLockFunction take, void *arg)
 	ResourceOwner owner = CurrentResourceOwner;
 	int64		remaining;
 	int			saved_timeout = LockTimeout;
+	int			saved_deadlock_timeout = DeadlockTimeout;
 	bool		statement_timeout = get_timeout_active(STATEMENT_TIMEOUT);
 	volatile bool taken = false;
 
@@ -87,9 +96,11 @@ wait_for_lock(const WaitBudget *budget, WaitLockFunction take, void *arg)
 	PG_TRY();
 	{
 		LockTimeout = whole_ms(remaining, PG_INT32_MAX);
+		DeadlockTimeout = Max(DeadlockTimeout, budget->deadlock_check);
 		take(arg);
 		/* The time may have run out just when the lock was granted. */
 		CHECK_FOR_INTERRUPTS();
+		DeadlockTimeout = saved_deadlock_timeout;
 		LockTimeout = saved_timeout;
 		ReleaseCurrentSubTransaction();
 		taken = true;
@@ -98,6 +109,7 @@ wait_for_lock(const WaitBudget *budget, WaitLockFunction take, void *arg)
 	{
 		ErrorData  *error;
 
+		DeadlockTimeout = saved_deadlock_timeout;
 		LockTimeout = saved_timeout;
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();

@@ -21,6 +21,7 @@ typedef struct WaitBudget
 {
 	int64		deadline;		/* of the caller's wait argument */
 	int64		lock_timeout_at;	/* of lock_timeout; WAIT_FOREVER without */
+	int			deadlock_check; /* milliseconds; 0 for deadlock_timeout */
 } WaitBudget;
 
 #define WAIT_FOREVER PG_INT64_MAX
@@ -31,6 +32,12 @@ extern void wait_begin(WaitBudget *budget, int64 microseconds);
 /* A part of the same wait, of at most so many microseconds. */
 extern void wait_slice(WaitBudget *slice, const WaitBudget *budget,
 					   int64 microseconds);
+
+/*
+ * Look for deadlocks only after that many milliseconds in the lock manager, if
+ * that is longer than deadlock_timeout.
+ */
+extern void wait_put_off_deadlock_check(WaitBudget *budget, int milliseconds);
 
 extern bool wait_is_over(const WaitBudget *budget);
 
