@@ -3,7 +3,8 @@
 	sql		run by psql, all of a file in one session, unless the first line says
 			"-- session 2" or the like; "-- session 2: waits" goes on with the next
 			block while that one waits; "-- after a moment": again until it is right
-	bash	run; a script with a name in its second line is saved under it, then run
+	bash	run; a script with a name in its second line is saved under it, then run;
+			"# after a moment" likewise
 	crontab	the command of each line is run
 	ini		each setting must be there and take the value
 	json	must be JSON
@@ -244,14 +245,22 @@ def do_sql(block, place):
             time.sleep(0.02)
         place.waiting.append((session, block))
         return LATER
-    again = block.lines[0].startswith('-- after a moment')
-    deadline = time.monotonic() + PATIENCE
-    while True:
+
+    def run():
         printed = session.run(text, not may_fail(block))
         if re.search(r'^\\c(onnect)?\b', text, re.M):
             session.learn_pid()
-        problem = compare(block, place.translated_back(printed))
-        if problem is None or not again or time.monotonic() > deadline:
+        return compare(block, place.translated_back(printed))
+    return patiently(block, run)
+
+
+def patiently(block, run):
+    """Once, or until it is right if the first line says "after a moment"."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        problem = run()
+        if problem is None or time.monotonic() > deadline or \
+                not re.match(r'^(--|#) after a moment', block.lines[0]):
             return problem
         time.sleep(0.05)
 
@@ -270,7 +279,7 @@ def do_bash(block, place):
     with open(path, 'w', encoding='utf-8') as file:
         file.write(text)
     os.chmod(path, 0o755)
-    return run_command(block, place, command)
+    return patiently(block, lambda: run_command(block, place, command))
 
 
 def run_command(block, place, command):
