@@ -63,21 +63,26 @@ class Session:
 
     def finish(self):
         deadline = time.monotonic() + TIMEOUT
-        while self.mark + '\n' not in self.output:
-            ready, _, _ = select.select([self.terminal], [], [],
-                                        max(0, deadline - time.monotonic()))
-            if not ready:
-                output = self.output
+        while not self.is_done(max(0, deadline - time.monotonic())):
+            if time.monotonic() > deadline:
                 self.process.kill()
-                raise Died(output + 'took longer than %d s' % TIMEOUT)
+                raise Died(self.output + 'took longer than %d s' % TIMEOUT)
+        return self.output[:self.output.index(self.mark)]
+
+    def is_done(self, seconds=0):
+        """Whether it has come to its end, or does so soon; reads what is there."""
+        if self.mark + '\n' in self.output:
+            return True
+        ready, _, _ = select.select([self.terminal], [], [], seconds)
+        if ready:
             try:
                 data = os.read(self.terminal, 65536)
-            except OSError:
+            except OSError:         # it is closed on the other side
                 data = b''
             if not data:
                 raise Died(self.output)
             self.output += data.decode('utf-8', 'replace')
-        return self.output[:self.output.index(self.mark)]
+        return self.mark + '\n' in self.output
 
     def close(self):
         try:

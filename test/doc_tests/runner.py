@@ -48,15 +48,18 @@ def treatment(block):
 def run_file(name, report, update):
     blocks = markdown.blocks(name)
     todo = [block for block in blocks if not block.is_output]
-    if not todo:
-        return
-    if not any(treatment(block) in ('sql', 'bash', 'crontab', 'ini') for block in todo):
+    if not has_runnable(name):
         run_blocks(name, todo, report, None)
         return
     with Place(name, blocks) as place:
         run_blocks(name, todo, report, place)
     if update:
         write_outputs(name, blocks)
+
+
+def has_runnable(name):
+    return any(treatment(block) in ('sql', 'bash', 'crontab', 'ini')
+               for block in markdown.blocks(name))
 
 
 def run_blocks(name, todo, report, place):
@@ -240,9 +243,8 @@ def do_sql(block, place):
         session.start(text, not may_fail(block))
         deadline = time.monotonic() + PATIENCE
         while not place.sleeps(session):
-            if time.monotonic() > deadline:
+            if session.is_done(0.02) or time.monotonic() > deadline:
                 return ['does not wait']
-            time.sleep(0.02)
         place.waiting.append((session, block))
         return LATER
 
