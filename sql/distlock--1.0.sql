@@ -508,7 +508,7 @@ CREATE VIEW distlock.busiest_keys WITH (security_barrier) AS
 	FROM distlock.read_busiest_keys() b;
 COMMENT ON VIEW distlock.busiest_keys IS 'the keys of this database with most grants and refusals; calls may be too many by inherited; key is NULL when the table has no row for it any more';
 
--- What everybody may do; README has the block for the other choice.
+-- What everybody may do; docs/operations.md has the block for the other choice.
 GRANT USAGE ON SCHEMA distlock TO PUBLIC;
 GRANT SELECT ON distlock.locks, distlock.waiters, distlock.worker_status,
 	distlock.mirror_status, distlock.stats,

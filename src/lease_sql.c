@@ -3,7 +3,7 @@
  * lease_sql.c
  *	  SQL functions that change and look at locks.
  *
- * What they mean is documented in README.md and in the install script.
+ * What they mean is documented in docs/reference.md and in the install script.
  *
  *-------------------------------------------------------------------------
  */
