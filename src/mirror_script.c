@@ -8,6 +8,11 @@
  * is refused for one key does not keep the others from being written; that also
  * lets keys be deleted when the memory of Redis is full.
  *
+ * All keys of a write are looked up by one MGET and one HMGET, and the book is
+ * written by one HSET: to call a command takes longer than what it does.  MGET does
+ * not tell a key of another type from none, so where it finds none, SET has to.
+ * The same key may come twice: "now" has what this call has made of it.
+ *
  * A value is ours if its digest is the one in the book, or if it is just what is
  * to be written, as it is when the book was lost.
  *
@@ -54,16 +59,26 @@ static const char *const scripts[NUM_SCRIPTS] = {
 
 	[SCRIPT_WRITE] =
 	WITH_CLAIM
-	"local letters, message = {}, ''\n"
+	"local letters, message, now = {}, '', {}\n"
 	"local function failed(answer)\n"
 	"  if type(answer) == 'table' and answer.err then\n"
 	"    if message == '' then message = answer.err end\n"
 	"    return true\n"
 	"  end\n"
 	"end\n"
-	"local function write(key, fence, ms, value)\n"
-	"  local noted = redis.call('HGET', book, key)\n"
-	"  local there = redis.pcall('GET', key)\n"
+	"local notes = redis.pcall('HMGET', book, unpack(KEYS, 2))\n"
+	"if notes.err then\n"
+	"  notes = {}\n"
+	"  for i = 2, #KEYS do notes[i - 1] = redis.call('HGET', book, KEYS[i]) end\n"
+	"end\n"
+	"local values = redis.pcall('MGET', unpack(KEYS, 2))\n"
+	"local function look(key, i)\n"
+	"  if now[key] then return now[key].note, now[key].value end\n"
+	"  if values.err then return notes[i], redis.pcall('GET', key) end\n"
+	"  return notes[i], values[i]\n"
+	"end\n"
+	"local function write(key, i, fence, ms, value)\n"
+	"  local noted, there = look(key, i)\n"
 	"  local foreign = false\n"
 	"  if type(there) == 'table' then\n"
 	"    if not string.find(there.err, 'WRONGTYPE', 1, true) then\n"
@@ -80,20 +95,41 @@ static const char *const scripts[NUM_SCRIPTS] = {
 	"  end\n"
 	"  if ms == '0' then\n"
 	"    if ours and failed(redis.pcall('DEL', key)) then return 'e' end\n"
-	"    if noted and failed(redis.pcall('HDEL', book, key)) then return 'e' end\n"
+	"    if noted then now[key] = {note = false, value = not ours and there} end\n"
 	"    return 'k'\n"
 	"  end\n"
-	"  if there and not ours and there ~= value then return 'c' end\n"
-	"  if failed(redis.pcall('SET', key, value, 'PX', ms)) or\n"
-	"    failed(redis.pcall('HSET', book, key,\n"
-	"      fence .. ' ' .. stamp .. ' ' .. redis.sha1hex(value))) then\n"
-	"    return 'e'\n"
+	"  local answer\n"
+	"  if not there then\n"
+	"    answer = redis.pcall('SET', key, value, 'PX', ms, 'NX')\n"
+	"    if not answer then return 'c' end\n"
+	"  elseif not ours and there ~= value then\n"
+	"    return 'c'\n"
+	"  else\n"
+	"    answer = redis.pcall('SET', key, value, 'PX', ms)\n"
 	"  end\n"
+	"  if failed(answer) then return 'e' end\n"
+	"  now[key] = {value = value,\n"
+	"    note = fence .. ' ' .. stamp .. ' ' .. redis.sha1hex(value)}\n"
 	"  return 'k'\n"
 	"end\n"
-	"for i = 2, #KEYS do\n"
-	"  local a = 3 * i - 4\n"
-	"  letters[i - 1] = write(KEYS[i], ARGV[a], ARGV[a + 1], ARGV[a + 2])\n"
+	"for i = 1, #KEYS - 1 do\n"
+	"  local a = 3 * i - 1\n"
+	"  letters[i] = write(KEYS[i + 1], i, ARGV[a], ARGV[a + 1], ARGV[a + 2])\n"
+	"end\n"
+	"local noted, removed = {}, {}\n"
+	"for key, state in pairs(now) do\n"
+	"  if state.note then\n"
+	"    noted[#noted + 1] = key\n"
+	"    noted[#noted + 1] = state.note\n"
+	"  else\n"
+	"    removed[#removed + 1] = key\n"
+	"  end\n"
+	"end\n"
+	"if #noted > 0 and failed(redis.pcall('HSET', book, unpack(noted))) or\n"
+	"  #removed > 0 and failed(redis.pcall('HDEL', book, unpack(removed))) then\n"
+	"  for i = 1, #letters do\n"
+	"    if letters[i] == 'k' and now[KEYS[i + 1]] then letters[i] = 'e' end\n"
+	"  end\n"
 	"end\n"
 	"return {table.concat(letters), message}\n",
 

@@ -20,12 +20,23 @@
 #include "redis.h"
 #include "steady_clock.h"
 
+/*
+ * How long after marks have been taken the next are, in microseconds, when changes
+ * come one after the other.  What is acquired and released meanwhile is not sent, a
+ * page with several changes is read once, and who commits need not wake us: with
+ * 4 sessions doing nothing but acquire and release, the worker and Redis took 21
+ * instead of 55 microseconds of processor time for each pair.
+ */
+#define PAUSE 500
+
 static DatabaseSlot *slot = NULL;	/* not begun */
 static char database_name[NAMEDATALEN];
 static Mirror *mirrors[MAX_MIRRORS];
 static int	num_mirrors = 0;
 static char *fingerprint = NULL;	/* of the settings that they are made of */
+static int64 taken_at = 0;		/* when marks were taken, by steady_now() */
 
+static void hold_on(void);
 static void start(void);
 static void stop(void);
 
@@ -69,6 +80,8 @@ mirrors_work(void)
 	{
 		gap = mirror_marks_take_gap(slot);
 		mirror_marks_take(slot, &marks);
+		if (page_marks_any(&marks))
+			taken_at = steady_now();
 		for (int i = 0; i < num_mirrors && (gap || page_marks_any(&marks)); i++)
 			mirror_note(mirrors[i], &marks, gap);
 	}
@@ -131,9 +144,23 @@ mirrors_wait(long ms)
 
 		ms = (long) Max(Min(left, ms), 0);
 	}
-	(void) WaitEventSetWait(set, ms, &event, 1, compat_wait_event_mirror());
+	if (WaitEventSetWait(set, ms, &event, 1, compat_wait_event_mirror()) == 1 &&
+		event.events == WL_LATCH_SET)
+		hold_on();
 	FreeWaitEventSet(set);
 	return true;
+}
+
+/*
+ * The latch stays set, so that nobody spends a signal on us.
+ */
+static void
+hold_on(void)
+{
+	int64		left = taken_at + PAUSE - steady_now();
+
+	if (left > 0)
+		pg_usleep(left);
 }
 
 void

@@ -22,7 +22,7 @@
 #include "mirror_settings.h"
 #include "settings.h"
 
-#define DEFAULT_MAX_DATABASES 16
+#define DEFAULT_MAX_DATABASES 8
 
 bool		setting_durable = true;
 int			setting_events = 0;

@@ -497,7 +497,7 @@ refused('no file any more', qr/NOAUTH/);
 set('distlock.redis_password_file', 'redis_password');
 
 # A user of Redis who may do what is documented, and nothing else
-my @rights = qw(+select +script|load +evalsha +hget +hlen +hscan +get +pttl +set +del +hset +hdel);
+my @rights = qw(+select +script|load +evalsha +hget +hmget +hlen +hscan +get +mget +pttl +set +del +hset +hdel);
 my $user_password = 'for the mirror alone';
 sub define_user
 {
