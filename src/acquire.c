@@ -56,6 +56,7 @@
 #include "lease.h"
 #include "lease_row.h"
 #include "lock_table.h"
+#include "look.h"
 #include "purge.h"
 #include "session_lock.h"
 #include "stats.h"
@@ -124,11 +125,6 @@ static LOCKMODE grant_mode(const AcquireRequest *request);
 static RenewResult renew(const AcquireRequest *request,
 						 const WaitBudget *budget, Grant *grant,
 						 Refusal *refusal);
-static void look_at(const LockKey *key, LockLook *look);
-static const LockRow *look_holder(const LockLook *look, TimestampTz now);
-static bool look_is_own(const AcquireRequest *request, const LockLook *look,
-						TimestampTz now);
-static bool look_is_settled(const LockLook *look, TimestampTz now);
 static void refuse_held(const LockRow *row, TimestampTz now, Refusal *refusal);
 static void refuse_changing(const LockKey *key, Refusal *refusal);
 static void lock_key(void *arg);
@@ -142,7 +138,7 @@ lease_acquire(const AcquireRequest *request, Grant *grant, Refusal *refusal)
 	error_unless_writable("an acquisition of a lock");
 
 	/* Find out whether the ttl is possible before anything else happens. */
-	(void) duration_end(GetCurrentTimestamp(), request->ttl);
+	(void) duration_end(GetCurrentStatementStartTimestamp(), request->ttl);
 
 	granted = acquire(request, grant, refusal);
 	if (!granted)
@@ -644,54 +640,6 @@ renew(const AcquireRequest *request, const WaitBudget *budget, Grant *grant,
 	lock_table_close(&table, false);
 	key_lock_let_go(key, ShareUpdateExclusiveLock);
 	return RENEW_LOST;
-}
-
-static void
-look_at(const LockKey *key, LockLook *look)
-{
-	LockTable	table;
-
-	lock_table_open(&table, RowExclusiveLock);
-	lock_table_look(&table, key, look);
-	lock_table_close(&table, false);
-}
-
-/*
- * Who holds the lock, committed or not; NULL for nobody.  A session may end at
- * any moment, so that asking again can give another answer.
- */
-static const LockRow *
-look_holder(const LockLook *look, TimestampTz now)
-{
-	if (look->found && holder_is_live(&look->row, now))
-		return &look->row;
-	if (look->pending && holder_is_live(&look->pending_row, now))
-		return &look->pending_row;
-	return NULL;
-}
-
-static bool
-look_is_own(const AcquireRequest *request, const LockLook *look,
-			TimestampTz now)
-{
-	return request->token != NULL && look->found &&
-		request->scope == look->row.scope &&
-		holder_is_live(&look->row, now) &&
-		token_equal(look->row.token, request->token);
-}
-
-/*
- * A committed lease that nobody is changing, except to extend it.
- */
-static bool
-look_is_settled(const LockLook *look, TimestampTz now)
-{
-	if (!look->found || !holder_is_live(&look->row, now))
-		return false;
-	if (!look->changing && !look->pending)
-		return true;
-	return look->pending && !look->pending_free &&
-		look->pending_row.fence == look->row.fence;
 }
 
 static void

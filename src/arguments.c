@@ -18,6 +18,8 @@
 #include "key.h"
 #include "token.h"
 
+static bool is_word(const text *value, const char *word);
+
 void
 argument_check_not_null(FunctionCallInfo fcinfo, int number, const char *name)
 {
@@ -62,15 +64,15 @@ argument_wait(FunctionCallInfo fcinfo, int number)
 LockScope
 argument_scope(FunctionCallInfo fcinfo, int number)
 {
-	char	   *scope;
+	const text *scope;
 
 	argument_check_not_null(fcinfo, number, "scope");
-	scope = text_to_cstring(PG_GETARG_TEXT_PP(number));
-	if (strcmp(scope, "lease") == 0)
+	scope = PG_GETARG_TEXT_PP(number);
+	if (is_word(scope, "lease"))
 		return SCOPE_LEASE;
-	if (strcmp(scope, "transaction") == 0)
+	if (is_word(scope, "transaction"))
 		return SCOPE_TRANSACTION;
-	if (strcmp(scope, "session") == 0)
+	if (is_word(scope, "session"))
 		return SCOPE_SESSION;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -153,4 +155,13 @@ argument_check_may_commit(FunctionCallInfo fcinfo, const char *name)
 			 errmsg("%s cannot run inside a transaction block", name),
 			 errdetail("It commits transactions of its own."),
 			 errhint("Call it by itself, not after BEGIN and not from a function.")));
+}
+
+static bool
+is_word(const text *value, const char *word)
+{
+	size_t		length = strlen(word);
+
+	return VARSIZE_ANY_EXHDR(value) == length &&
+		memcmp(VARDATA_ANY(value), word, length) == 0;
 }

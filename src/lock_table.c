@@ -74,6 +74,8 @@ static Place places[NUM_PLACES];
 static void begin_use(LockTable *table, LOCKMODE mode);
 static Relation open_index(LockTable *table);
 static void note_written(const LockRow *row, const ItemPointerData *tid);
+static bool page_has_to_be_pruned(LockTable *table);
+static void prune(Relation table, BlockNumber block);
 static bool page_exists(Relation table, BlockNumber block);
 static void remember_place(uint64 key_hash, const ItemPointerData *tid);
 static bool look_where_remembered(LockTable *table, const LockKey *key,
@@ -85,6 +87,7 @@ static bool find_what_was_seen(LockTable *table, const LockKey *key,
 static bool read_slot(LockTable *table, const LockKey *key, LockRow *row);
 static HeapTuple found_tuple(LockTable *table);
 static void copy_texts(LockRow *row);
+static void copy_of_look(LockRow *row);
 static void insert_index_entries(LockTable *table, TupleTableSlot *slot,
 								 bool unchanged);
 static void insert_index_entry(Relation table, Relation index,
@@ -105,9 +108,14 @@ lock_table_open(LockTable *table, LOCKMODE mode)
 	if (mode == RowExclusiveLock)
 		(void) shared_slot();
 
-	table->table = try_table_open(oid, mode);
-	if (table->table == NULL)
+	/* The lock brings the news of what has become of it. */
+	LockRelationOid(oid, mode);
+	if (relations_find(REL_LOCK) != oid)
+	{
+		UnlockRelationOid(oid, mode);
 		relations_error_missing();
+	}
+	table->table = table_open(oid, NoLock);
 	if (!lock_shape_check(table->table))
 		lock_table_error_unfit();
 	begin_use(table, mode);
@@ -295,7 +303,7 @@ lock_table_look(LockTable *table, const LockKey *key, LockLook *look)
 		slot_getallattrs(table->slot);
 		lock_shape_read(&row, table->slot->tts_values,
 						table->slot->tts_isnull);
-		copy_texts(&row);
+		copy_of_look(&row);
 
 		/* The snapshot tells who is at the version that it has returned. */
 		if (!TransactionIdIsValid(dirty.xmin))
@@ -508,33 +516,59 @@ look_where_remembered(LockTable *table, const LockKey *key, LockLook *look)
 {
 	Place	   *place = &places[key->hash % NUM_PLACES];
 	SnapshotData dirty;
-	Buffer		buffer;
-	bool		seen;
 
 	if (place->key_hash != key->hash || !ItemPointerIsValid(&place->tid) ||
 		!page_exists(table->table, ItemPointerGetBlockNumber(&place->tid)))
 		return false;
 
-	/*
-	 * As an index scan does: dead versions make room for the next.  It moves
-	 * rows about, so that it has to come first.
-	 */
-	buffer = ReadBuffer(table->table, ItemPointerGetBlockNumber(&place->tid));
-	heap_page_prune_opt(table->table, buffer);
-
 	InitDirtySnapshot(dirty);
-	seen = table_tuple_fetch_row_version(table->table, &place->tid, &dirty,
-										 table->slot) &&
-		!TransactionIdIsValid(dirty.xmin) &&
-		!TransactionIdIsValid(dirty.xmax) &&
-		read_slot(table, key, &look->row);
-	ReleaseBuffer(buffer);
-	if (!seen)
+	if (!table_tuple_fetch_row_version(table->table, &place->tid, &dirty,
+									   table->slot))
 		return false;
-	copy_texts(&look->row);
+	if (page_has_to_be_pruned(table))
+	{
+		prune(table->table, ItemPointerGetBlockNumber(&place->tid));
+		if (!table_tuple_fetch_row_version(table->table, &place->tid, &dirty,
+										   table->slot))
+			return false;
+	}
+	if (TransactionIdIsValid(dirty.xmin) ||
+		TransactionIdIsValid(dirty.xmax) ||
+		!read_slot(table, key, &look->row))
+		return false;
+	copy_of_look(&look->row);
 	look->found = true;
 	table->seen = true;
 	return true;
+}
+
+/*
+ * As an index scan would do: dead versions make room for the next.  It moves rows
+ * about and wants the page for itself, so that the slot lets go of it; hence the
+ * look, with the conditions of heap_page_prune_opt(), whether it would do anything.
+ */
+static bool
+page_has_to_be_pruned(LockTable *table)
+{
+	Page		page = BufferGetPage(((BufferHeapTupleTableSlot *) table->slot)->buffer);
+	Size		enough = RelationGetTargetPageFreeSpace(table->table,
+														HEAP_DEFAULT_FILLFACTOR);
+
+	if (!TransactionIdIsValid(((PageHeader) page)->pd_prune_xid) ||
+		(!PageIsFull(page) &&
+		 PageGetHeapFreeSpace(page) >= Max(enough, BLCKSZ / 10)))
+		return false;
+	ExecClearTuple(table->slot);
+	return true;
+}
+
+static void
+prune(Relation table, BlockNumber block)
+{
+	Buffer		buffer = ReadBuffer(table, block);
+
+	heap_page_prune_opt(table, buffer);
+	ReleaseBuffer(buffer);
 }
 
 /*
@@ -591,6 +625,16 @@ copy_texts(LockRow *row)
 	row->token = lock_table_copy_text(row->token);
 	row->owner = lock_table_copy_text(row->owner);
 	row->data = NULL;
+}
+
+/*
+ * Who looks has the key.
+ */
+static void
+copy_of_look(LockRow *row)
+{
+	row->key = NULL;
+	copy_texts(row);
 }
 
 /* A copy of a detoasted text; NULL of NULL. */
