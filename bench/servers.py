@@ -174,6 +174,7 @@ class Session:
     """A session that stays."""
 
     def __init__(self, server, options='', database=None):
+        self.server = server
         self.process = subprocess.Popen(
             [server.program('psql'), '-XqAt'], env=server.environment(options, database),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -198,6 +199,11 @@ class Session:
         if 'ERROR:' in answer or 'FATAL:' in answer:
             raise RuntimeError(answer)
         return answer
+
+    def provide_own_time(self):
+        """The function pg_temp.own_time(), see clients/own_time.c."""
+        self.sql("CREATE FUNCTION pg_temp.own_time() RETURNS float LANGUAGE c AS '%s'"
+                 % os.path.join(self.server.servers.bin, 'own_time.so'))
 
     def close(self):
         self.process.stdin.close()

@@ -1,4 +1,4 @@
-"""How load is made: scripts for pgbench, loops within the server, our clients.
+"""How load is made: statements through the socket, loops within the server, clients.
 
 Each figure is a time in microseconds: of a turn, as all clients together do
 them; so 8 clients that do 10,000 a second have 100.
@@ -6,41 +6,70 @@ them; so 8 clients that do 10,000 a second have 100.
 
 import os
 import re
-import tempfile
+import subprocess
 
-from servers import NOT_DURABLE, call
+from servers import NOT_DURABLE
 
 
-class Pgbench:
-    """A script for pgbench, prepared, a key or row for each client."""
+class Client:
+    """One of bench/clients that does the same again and again, see clients/turns.h;
+    it is connected at the warm-up and stays."""
 
-    def __init__(self, server, script, clients=1, durable=True, options='', arguments=()):
-        self.server = server
-        self.clients = clients
-        self.options = options + ('' if durable else ' ' + NOT_DURABLE)
-        self.arguments = list(arguments)
-        self.count = 20
-        with tempfile.NamedTemporaryFile('w', suffix='.sql', delete=False,
-                                         dir=os.path.join(server.servers.work, 'tmp')) as file:
-            file.write(script + '\n')
-            self.file = file.name
+    def __init__(self, program, arguments, env=None):
+        self.command = [program] + [str(a) for a in arguments]
+        self.env = env
+        self.process = None
+        self.seconds = 0.1
 
     def warm_up(self, seconds):
-        """Find out how many turns take that long."""
-        for _ in range(2):
-            time = self.run()
-            per_client = time * self.clients / 1e6
-            self.count = max(10, int(seconds / per_client * (0.2 if _ == 0 else 1)))
+        self.process = subprocess.Popen(self.command, env=self.env, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.measure(0.1)
+        self.seconds = seconds
+
+    def measure(self, seconds):
+        """Turns a second, and how many of them were granted the lock."""
+        try:
+            self.process.stdin.write('%g\n' % seconds)
+            self.process.stdin.flush()
+            return [float(rate) for rate in self.process.stdout.readline().split()]
+        except BrokenPipeError:
+            return []
 
     def run(self):
-        output = call([self.server.program('pgbench'), '-n', '-M', 'prepared',
-                       '-c', str(self.clients), '-j', str(min(self.clients, os.cpu_count() or 1)),
-                       '-t', str(self.count), '-f', self.file] + self.arguments,
-                      self.server.environment(self.options))
-        failed = re.search(r'number of failed transactions: (\d+)', output)
-        if failed and failed.group(1) != '0':
-            raise RuntimeError('pgbench: %s transactions failed' % failed.group(1))
-        return 1e6 / float(re.search(r'^tps = ([0-9.]+)', output, re.M).group(1))
+        rates = self.measure(self.seconds)
+        if not rates:
+            raise RuntimeError('%s: %s' % (os.path.basename(self.command[0]),
+                                           self.process.stderr.read().strip()))
+        return self.figures(*rates)
+
+    def figures(self, rate, _granted):
+        return 1e6 / rate
+
+    def close(self):
+        if self.process:
+            self.process.stdin.close()
+            self.process.wait()
+            self.process.stdout.close()
+            self.process.stderr.close()
+
+
+class Statements(Client):
+    """Statements in PostgreSQL, see clients/pg_turns.c."""
+
+    def __init__(self, server, text, clients=1, durable=True):
+        statements = [s for s in re.split(r';\s*(?:\n|$)', text.strip()) if s]
+        super().__init__(os.path.join(server.servers.bin, 'pg_turns'), [clients] + statements,
+                         server.environment('' if durable else NOT_DURABLE))
+
+
+def redis_pairs(servers, appendonly, clients, slow=False):
+    return Client(os.path.join(servers.bin, 'redis_pairs'),
+                  [servers.redis(appendonly, slow).socket, clients])
+
+
+def etcd_pairs(servers, clients):
+    return Client(os.path.join(servers.bin, 'etcd_pairs'), [servers.etcd().port, clients])
 
 
 class Bursts:
@@ -51,10 +80,14 @@ class Bursts:
     ways: name: (body of the loop, what to do after each burst), in PL/pgSQL with
     the variables i, k and t; after a burst, time is not counted.  A third element
     says how many things a turn does.
+
+    Time is that of clients/own_time.c: it stands still while the session could run
+    and somebody else has the processor.
     """
 
     def __init__(self, server, ways, turns, durable=False, declare='', database=None):
         self.session = server.session('' if durable else NOT_DURABLE, database)
+        self.session.provide_own_time()
         self.ways = ways
         self.turns = turns
         self.declare = declare
@@ -70,17 +103,17 @@ class Bursts:
         parts = []
         for number, (body, after, *_) in enumerate(self.ways.values()):
             parts.append('''
-                began := clock_timestamp();
+                began := pg_temp.own_time();
                 FOR i IN 1 .. %d LOOP %s END LOOP;
                 IF burst > 0 THEN
-                    spent[%d] := spent[%d] + extract(epoch FROM clock_timestamp() - began);
+                    spent[%d] := spent[%d] + pg_temp.own_time() - began;
                 END IF;
                 %s''' % (self.turns, body, number + 1, number + 1, after))
         answer = self.session.sql('''
             DO $bursts$
             DECLARE
                 all_began timestamptz := clock_timestamp();
-                began timestamptz;
+                began float;
                 spent float[] := array_fill(0::float, ARRAY[%d]);
                 k text;
                 t text;
@@ -100,28 +133,3 @@ class Bursts:
 
     def close(self):
         self.session.close()
-
-
-class Client:
-    """One of our own clients, which prints turns a second."""
-
-    def __init__(self, program, arguments):
-        self.program = program
-        self.arguments = [str(a) for a in arguments]
-        self.seconds = 0.1
-
-    def warm_up(self, seconds):
-        self.run()
-        self.seconds = seconds
-
-    def run(self):
-        return 1e6 / float(call([self.program] + self.arguments + [str(self.seconds)]))
-
-
-def redis_pairs(servers, appendonly, clients, slow=False):
-    return Client(os.path.join(servers.bin, 'redis_pairs'),
-                  [servers.redis(appendonly, slow).socket, clients])
-
-
-def etcd_pairs(servers, clients):
-    return Client(os.path.join(servers.bin, 'etcd_pairs'), [servers.etcd().port, clients])

@@ -3,37 +3,31 @@
  *		Pairs of acquire and release in etcd: a transaction that puts the key
  *		if it is not there, under a lease, and a delete
  *
- *	etcd_pairs PORT CLIENTS SECONDS
+ *	etcd_pairs PORT CLIENTS
  *
- * That is what etcd's own client does in its package concurrency, on a key
+ * See turns.h.  That is what etcd's own client does in its package concurrency, on a key
  * that nobody else wants; the lease is made once for each client, as a
  * "session" is there.  Spoken is gRPC, etcd's first protocol, with the little
  * of HTTP/2 and Protocol Buffers that three calls need, on one connection for
- * each client: nothing stands between the client and the socket.  Prints the
- * pairs a second of all clients together.
+ * each client: nothing stands between the client and the socket.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "client.h"
+#include "turns.h"
 
 static int	port;
-static double seconds;
-static pthread_barrier_t start;
 
 typedef struct Client
 {
-	int			number;
+	char		key[16];
+	uint64_t	lease;
 	int			socket;
 	uint32_t	stream;
 	size_t		received;		/* data since the last WINDOW_UPDATE */
-	long		pairs;
-	double		began;
-	double		ended;
 } Client;
 
 typedef struct Bytes
@@ -247,7 +241,7 @@ call(Client *client, const char *path, const Bytes *message, Bytes *answer)
 }
 
 static void
-connect_client(Client *client)
+open_connection(Client *client)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
 	Bytes		preface = {.length = 24};
@@ -313,55 +307,32 @@ release(Client *client, const char *key)
 }
 
 static void *
-run_client(void *arg)
+connect_client(int number)
 {
-	Client	   *client = arg;
-	char		key[32];
-	uint64_t	lease;
+	Client	   *client = calloc(1, sizeof(Client));
 
-	snprintf(key, sizeof(key), "%d", client->number);
-	connect_client(client);
-	lease = grant_lease(client);
-	pthread_barrier_wait(&start);
-	client->began = seconds_now();
-	do
-	{
-		acquire(client, key, lease);
-		release(client, key);
-		client->pairs++;
-		client->ended = seconds_now();
-	} while (client->ended - client->began < seconds);
-	close(client->socket);
-	return NULL;
+	snprintf(client->key, sizeof(client->key), "%d", number);
+	open_connection(client);
+	client->lease = grant_lease(client);
+	return client;
+}
+
+static int
+take_turn(void *connection)
+{
+	Client	   *client = connection;
+
+	acquire(client, client->key, client->lease);
+	release(client, client->key);
+	return 1;
 }
 
 int
 main(int argc, char **argv)
 {
-	int			n;
-	double		rate = 0;
-
-	if (argc != 4)
-		die("usage: etcd_pairs PORT CLIENTS SECONDS");
+	if (argc != 3)
+		die("usage: etcd_pairs PORT CLIENTS");
 	port = atoi(argv[1]);
-	n = atoi(argv[2]);
-	seconds = atof(argv[3]);
-
-	pthread_t	threads[n];
-	Client		clients[n];
-
-	memset(clients, 0, sizeof(clients));
-	pthread_barrier_init(&start, NULL, n);
-	for (int i = 0; i < n; i++)
-	{
-		clients[i].number = i;
-		pthread_create(&threads[i], NULL, run_client, &clients[i]);
-	}
-	for (int i = 0; i < n; i++)
-	{
-		pthread_join(threads[i], NULL);
-		rate += clients[i].pairs / (clients[i].ended - clients[i].began);
-	}
-	printf("%.3f\n", rate);
+	serve_turns(atoi(argv[2]));
 	return 0;
 }

@@ -3,30 +3,25 @@
  *		Pairs of acquire and release in Redis, in the form Redis documents:
  *		SET key token NX PX ttl, and a script that compares and deletes
  *
- *	redis_pairs SOCKET CLIENTS SECONDS
+ *	redis_pairs SOCKET CLIENTS
  *
- * Each client is a thread with a connection and a key of its own, through
- * hiredis, Redis' own C library.  That costs less processor time than pgbench
- * does for the others.  Prints the pairs a second of all clients together.
+ * See turns.h.  Each client has a key of its own, and speaks through hiredis,
+ * Redis' own C library.
  */
 #include <hiredis/hiredis.h>
-#include <pthread.h>
 
-#include "client.h"
+#include "turns.h"
 
 static const char *release_script =
 "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end";
 
 static const char *socket_path;
-static double seconds;
-static pthread_barrier_t start;
 
 typedef struct Client
 {
-	int			number;
-	long		pairs;
-	double		began;
-	double		ended;
+	redisContext *redis;
+	char		key[16];
+	char		script[64];
 } Client;
 
 static redisReply *
@@ -41,69 +36,50 @@ check(redisContext *redis, redisReply *reply, int type)
 }
 
 static void *
-run_client(void *arg)
+connect_client(int number)
 {
-	Client	   *client = arg;
-	redisContext *redis = redisConnectUnix(socket_path);
+	Client	   *client = calloc(1, sizeof(Client));
 	redisReply *reply;
-	char		key[32];
-	char		script[64];
+
+	client->redis = redisConnectUnix(socket_path);
+	if (client->redis == NULL || client->redis->err)
+		die("redis: cannot connect to %s", socket_path);
+	snprintf(client->key, sizeof(client->key), "%d", number);
+	reply = check(client->redis, redisCommand(client->redis, "SCRIPT LOAD %s", release_script),
+				  REDIS_REPLY_STRING);
+	snprintf(client->script, sizeof(client->script), "%s", reply->str);
+	freeReplyObject(reply);
+	return client;
+}
+
+static int
+take_turn(void *connection)
+{
+	Client	   *client = connection;
+	redisReply *reply;
 	char		token[TOKEN_LENGTH + 1];
 
-	if (redis == NULL || redis->err)
-		die("redis: cannot connect to %s", socket_path);
-	snprintf(key, sizeof(key), "%d", client->number);
-	reply = check(redis, redisCommand(redis, "SCRIPT LOAD %s", release_script),
-				  REDIS_REPLY_STRING);
-	snprintf(script, sizeof(script), "%s", reply->str);
+	make_token(token);
+	freeReplyObject(check(client->redis,
+						  redisCommand(client->redis, "SET %s %s NX PX 60000",
+									   client->key, token),
+						  REDIS_REPLY_STATUS));
+	reply = check(client->redis,
+				  redisCommand(client->redis, "EVALSHA %s 1 %s %s",
+							   client->script, client->key, token),
+				  REDIS_REPLY_INTEGER);
+	if (reply->integer != 1)
+		die("redis: the lock was lost");
 	freeReplyObject(reply);
-
-	pthread_barrier_wait(&start);
-	client->began = seconds_now();
-	do
-	{
-		make_token(token);
-		freeReplyObject(check(redis, redisCommand(redis, "SET %s %s NX PX 60000", key, token),
-							  REDIS_REPLY_STATUS));
-		reply = check(redis, redisCommand(redis, "EVALSHA %s 1 %s %s", script, key, token),
-					  REDIS_REPLY_INTEGER);
-		if (reply->integer != 1)
-			die("redis: the lock was lost");
-		freeReplyObject(reply);
-		client->pairs++;
-		client->ended = seconds_now();
-	} while (client->ended - client->began < seconds);
-	redisFree(redis);
-	return NULL;
+	return 1;
 }
 
 int
 main(int argc, char **argv)
 {
-	int			n;
-	double		rate = 0;
-
-	if (argc != 4)
-		die("usage: redis_pairs SOCKET CLIENTS SECONDS");
+	if (argc != 3)
+		die("usage: redis_pairs SOCKET CLIENTS");
 	socket_path = argv[1];
-	n = atoi(argv[2]);
-	seconds = atof(argv[3]);
-
-	pthread_t	threads[n];
-	Client		clients[n];
-
-	memset(clients, 0, sizeof(clients));
-	pthread_barrier_init(&start, NULL, n);
-	for (int i = 0; i < n; i++)
-	{
-		clients[i].number = i;
-		pthread_create(&threads[i], NULL, run_client, &clients[i]);
-	}
-	for (int i = 0; i < n; i++)
-	{
-		pthread_join(threads[i], NULL);
-		rate += clients[i].pairs / (clients[i].ended - clients[i].began);
-	}
-	printf("%.3f\n", rate);
+	serve_turns(atoi(argv[2]));
 	return 0;
 }

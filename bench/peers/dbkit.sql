@@ -1,7 +1,7 @@
 -- go-dbkit's package distrlock (github.com/acronis/go-dbkit): the table and the
--- statements that it issues on PostgreSQL.  In its favour: sent without the
--- transaction block that DoExclusively puts around each, and the random token,
--- which its client draws, is a constant.
+-- statements that it issues on PostgreSQL.  In its favour: they are sent without
+-- the transaction block that DoExclusively puts around each, the row of the key is
+-- there already, and in a loop the random token is a constant.
 
 --- setup
 CREATE TABLE distributed_locks (lock_key varchar(40) PRIMARY KEY, token uuid, expire_at timestamp);
@@ -10,10 +10,10 @@ INSERT INTO distributed_locks (lock_key)
 	UNION ALL VALUES ('nightly-interest'), ('hot');
 
 --- pair
-UPDATE distributed_locks SET expire_at = NOW() + '60000000 microseconds'::interval, token = '6f1ec1a8-9f0b-4f6c-8f3a-0b5a6f1d2c3e'
-	WHERE lock_key = :client_id::text AND ((expire_at IS NULL OR expire_at < NOW()) OR token = '6f1ec1a8-9f0b-4f6c-8f3a-0b5a6f1d2c3e');
+UPDATE distributed_locks SET expire_at = NOW() + '60000000 microseconds'::interval, token = $3
+	WHERE lock_key = $1 AND ((expire_at IS NULL OR expire_at < NOW()) OR token = $3);
 UPDATE distributed_locks SET expire_at = NULL
-	WHERE lock_key = :client_id::text AND token = '6f1ec1a8-9f0b-4f6c-8f3a-0b5a6f1d2c3e' AND expire_at >= NOW();
+	WHERE lock_key = $1 AND token = $3 AND expire_at >= NOW();
 
 --- loop
 UPDATE distributed_locks SET expire_at = NOW() + '60000000 microseconds'::interval, token = '6f1ec1a8-9f0b-4f6c-8f3a-0b5a6f1d2c3e'
@@ -24,18 +24,14 @@ UPDATE distributed_locks SET expire_at = NULL
 COMMIT;
 
 --- hot
-\set granted 0
-UPDATE distributed_locks SET expire_at = NOW() + '60000000 microseconds'::interval, token = ('6f1ec1a8-9f0b-4f6c-8f3a-0b5a6f1d2c0' || :client_id)::uuid
-	WHERE lock_key = 'hot' AND ((expire_at IS NULL OR expire_at < NOW()) OR token = ('6f1ec1a8-9f0b-4f6c-8f3a-0b5a6f1d2c0' || :client_id)::uuid)
-	RETURNING 1 AS granted \aset
-\if :granted
-UPDATE distributed_locks SET expire_at = NULL
-	WHERE lock_key = 'hot' AND token = ('6f1ec1a8-9f0b-4f6c-8f3a-0b5a6f1d2c0' || :client_id)::uuid AND expire_at >= NOW();
-\endif
+UPDATE distributed_locks SET expire_at = NOW() + '60000000 microseconds'::interval, token = $3
+	WHERE lock_key = 'hot' AND ((expire_at IS NULL OR expire_at < NOW()) OR token = $3);
+?UPDATE distributed_locks SET expire_at = NULL
+	WHERE lock_key = 'hot' AND token = $3 AND expire_at >= NOW();
 
 --- refused_setup
 UPDATE distributed_locks SET expire_at = NOW() + '1 day', token = gen_random_uuid() WHERE lock_key = 'hot';
 
 --- refused
-UPDATE distributed_locks SET expire_at = NOW() + '60000000 microseconds'::interval, token = '6f1ec1a8-9f0b-4f6c-8f3a-0b5a6f1d2c3e'
-	WHERE lock_key = 'hot' AND ((expire_at IS NULL OR expire_at < NOW()) OR token = '6f1ec1a8-9f0b-4f6c-8f3a-0b5a6f1d2c3e');
+UPDATE distributed_locks SET expire_at = NOW() + '60000000 microseconds'::interval, token = $3
+	WHERE lock_key = 'hot' AND ((expire_at IS NULL OR expire_at < NOW()) OR token = $3);

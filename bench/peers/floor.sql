@@ -9,19 +9,19 @@ INSERT INTO counter SELECT i, 0 FROM generate_series(0, 63) i;
 SELECT 1;
 
 --- update
-UPDATE counter SET n = n + 1 WHERE id = :client_id;
+UPDATE counter SET n = n + 1 WHERE id = $1;
 
 --- two_updates
-UPDATE counter SET n = n + 1 WHERE id = :client_id;
-UPDATE counter SET n = n + 1 WHERE id = :client_id;
+UPDATE counter SET n = n + 1 WHERE id = $1;
+UPDATE counter SET n = n + 1 WHERE id = $1;
 
 --- advisory
-SELECT pg_advisory_lock(:client_id);
-SELECT pg_advisory_unlock(:client_id);
+SELECT pg_advisory_lock($1);
+SELECT pg_advisory_unlock($1);
 
 --- for_update
 BEGIN;
-SELECT n FROM counter WHERE id = :client_id FOR UPDATE;
+SELECT n FROM counter WHERE id = $1 FOR UPDATE;
 COMMIT;
 
 --- loop_update

@@ -1,30 +1,32 @@
--- cirello.io/pglock: the table and the statements of Acquire and Release, in the
--- transactions that it opens for them.  In its favour: the random version
--- number, which its client draws, is a constant.
+-- cirello.io/pglock: the table and the statements of Acquire and Release, as they
+-- have been since the end of 2024.  In its favour: the lock is released with the
+-- option KeepOnRelease, which updates the row in place (without it, the row is
+-- deleted, and inserted by the next acquire), and nothing sends the heart-beats.
 
 --- setup
-CREATE TABLE locks (name character varying(255) PRIMARY KEY, record_version_number character varying(255), data bytea);
+CREATE TABLE locks (name varchar(255) PRIMARY KEY, record_version_number bigint, data bytea, owner varchar(255));
+CREATE SEQUENCE locks_rvn CYCLE OWNED BY locks.record_version_number;
 
 --- pair
-BEGIN ISOLATION LEVEL SERIALIZABLE;
-INSERT INTO locks ("name", "record_version_number", "data") VALUES (:client_id::text, '0a7d4b1c9e8f3a2d5c6b7e8f9a0b1c2d', NULL)
-	ON CONFLICT ("name") DO UPDATE SET "record_version_number" = '0a7d4b1c9e8f3a2d5c6b7e8f9a0b1c2d',
-		"data" = CASE WHEN false THEN NULL ELSE locks."data" END
-	WHERE locks."record_version_number" IS NULL OR locks."record_version_number" = '';
-SELECT "record_version_number", "data" FROM locks WHERE name = :client_id::text FOR UPDATE;
-COMMIT;
-BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT nextval('locks_rvn');
+INSERT INTO locks ("name", "record_version_number", "data", "owner") VALUES ($1, $2, NULL, 'pglock-1')
+	ON CONFLICT ("name") DO UPDATE SET
+		"record_version_number" = CASE WHEN coalesce(locks."record_version_number" = 0, true) THEN $2 ELSE locks."record_version_number" END,
+		"data" = CASE WHEN coalesce(locks."record_version_number" = 0, true)
+			THEN CASE WHEN false THEN NULL ELSE locks."data" END ELSE locks."data" END,
+		"owner" = CASE WHEN coalesce(locks."record_version_number" = 0, true) THEN 'pglock-1' ELSE locks."owner" END
+	RETURNING "record_version_number", "data", "owner";
 UPDATE locks SET "record_version_number" = NULL
-	WHERE "name" = :client_id::text AND "record_version_number" = '0a7d4b1c9e8f3a2d5c6b7e8f9a0b1c2d';
-COMMIT;
+	WHERE "name" = $1 AND "record_version_number" = $2;
 
 --- loop
-INSERT INTO locks ("name", "record_version_number", "data") VALUES ('nightly-interest', '0a7d4b1c9e8f3a2d5c6b7e8f9a0b1c2d', NULL)
-	ON CONFLICT ("name") DO UPDATE SET "record_version_number" = '0a7d4b1c9e8f3a2d5c6b7e8f9a0b1c2d',
-		"data" = CASE WHEN false THEN NULL ELSE locks."data" END
-	WHERE locks."record_version_number" IS NULL OR locks."record_version_number" = '';
-PERFORM "record_version_number", "data" FROM locks WHERE name = 'nightly-interest' FOR UPDATE;
-COMMIT;
+k := nextval('locks_rvn'); COMMIT;
+INSERT INTO locks ("name", "record_version_number", "data", "owner") VALUES ('nightly-interest', k::bigint, NULL, 'pglock-1')
+	ON CONFLICT ("name") DO UPDATE SET
+		"record_version_number" = CASE WHEN coalesce(locks."record_version_number" = 0, true) THEN k::bigint ELSE locks."record_version_number" END,
+		"data" = CASE WHEN coalesce(locks."record_version_number" = 0, true)
+			THEN CASE WHEN false THEN NULL ELSE locks."data" END ELSE locks."data" END,
+		"owner" = CASE WHEN coalesce(locks."record_version_number" = 0, true) THEN 'pglock-1' ELSE locks."owner" END
+	RETURNING "record_version_number" INTO t; COMMIT;
 UPDATE locks SET "record_version_number" = NULL
-	WHERE "name" = 'nightly-interest' AND "record_version_number" = '0a7d4b1c9e8f3a2d5c6b7e8f9a0b1c2d';
-COMMIT;
+	WHERE "name" = 'nightly-interest' AND "record_version_number" = t::bigint; COMMIT;

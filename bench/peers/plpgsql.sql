@@ -40,8 +40,8 @@ BEGIN
 END $$;
 
 --- pair
-SELECT peer.acquire(:client_id::text, '1 min') AS token \gset
-SELECT peer.release(:client_id::text, :token);
+SELECT peer.acquire($1, '1 min');
+SELECT peer.release($1, $2);
 
 --- loop
 t := peer.acquire('nightly-interest', '1 min'); COMMIT;

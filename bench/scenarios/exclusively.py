@@ -1,7 +1,7 @@
 """A command under a lock, in one call."""
 
 from measure import scenario
-from ways import Bursts, Pgbench
+from ways import Bursts, Statements
 
 
 @scenario('exclusively', 'do_exclusively of a trivial command', [
@@ -12,8 +12,8 @@ def exclusively(s):
     least that can be done: no key but a number, no time to live, no queue."""
     pg = s.servers.pg()
     table = s.interleave('calls through the socket, 1 client', 'us a call', {
-        'distlock': Pgbench(pg, "SELECT distlock.do_exclusively('nightly-interest', '1 min', 'SELECT 1');"),
-        'PL/pgSQL': Pgbench(pg, "SELECT peer.exclusively(1, 'SELECT 1');"),
+        'distlock': Statements(pg, "SELECT distlock.do_exclusively('nightly-interest', '1 min', 'SELECT 1');"),
+        'PL/pgSQL': Statements(pg, "SELECT peer.exclusively(1, 'SELECT 1');"),
     })
     s.ratio('through the socket', table, 'distlock', 'PL/pgSQL', 1.3)
     table = s.interleave('calls in a loop within the server', 'us a call', {'all': Bursts(pg, {

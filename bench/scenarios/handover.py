@@ -117,7 +117,7 @@ def handover(s):
         'distlock durable': Handover(s, 'distlock durable', crowd, 1000, (ACQUIRE, RELEASE), settle=2.0),
         'pg_advisory_lock': Handover(s, 'pg_advisory_lock', crowd, 1000, (
             'SELECT pg_advisory_lock(1)', 'SELECT pg_advisory_unlock(1)'), settle=2.0),
-    }, 2.0, rounds=2, turns=1)
+    }, 2.0, rounds=7, turns=1)
     for name in ('distlock', 'distlock durable'):
         s.value('1,000 waiters, %s: p99' % ('durable' if 'durable' in name else 'not durable'),
                 table.rows[name + ' p99'], 'us', 5000)

@@ -2,7 +2,7 @@
 
 from measure import scenario
 from servers import NOT_DURABLE, sections
-from ways import Bursts, Pgbench
+from ways import Bursts, Statements
 
 
 @scenario('refused', 'try_acquire refused on a held key', [
@@ -22,10 +22,10 @@ def refused(s):
     for clients in (1, 8):
         table = s.interleave('tries through the socket, %d client%s' % (clients, 's' * (clients > 1)),
                              'us a try', {
-            'distlock': Pgbench(pg, "SELECT distlock.try_acquire('refused', '1 min');", clients),
-            'SELECT 1': Pgbench(pg, sections('floor')['select'], clients),
-            'advisory lock': Pgbench(pg, 'SELECT pg_try_advisory_xact_lock(99);', clients),
-            'dbkit': Pgbench(pg, dbkit['refused'], clients),
+            'distlock': Statements(pg, sections('distlock')['refused'], clients),
+            'SELECT 1': Statements(pg, sections('floor')['select'], clients),
+            'advisory lock': Statements(pg, 'SELECT pg_try_advisory_xact_lock(99);', clients),
+            'dbkit': Statements(pg, dbkit['refused'], clients),
         })
         s.ratio('%d client%s, throughput, of SELECT 1' % (clients, 's' * (clients > 1)), table,
                 'distlock', 'SELECT 1', at_least=0.9, throughput=True)

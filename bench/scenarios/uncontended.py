@@ -2,7 +2,7 @@
 
 from measure import scenario
 from servers import sections
-from ways import Bursts, Pgbench, etcd_pairs, redis_pairs
+from ways import Bursts, Statements, etcd_pairs, redis_pairs
 
 # What keeps a lock in a table beyond the transaction, as distlock does.
 TABLES = ['dbkit', 'pglock', 'shedlock', 'plpgsql']
@@ -11,33 +11,24 @@ TABLES = ['dbkit', 'pglock', 'shedlock', 'plpgsql']
 def pairs(pg, clients, durable=True):
     """A pair of each that PostgreSQL runs, through the socket."""
     floor = sections('floor')
-    ways = {
-        'distlock': Pgbench(pg, sections('distlock')['pair'], clients, durable),
-        'one update': Pgbench(pg, floor['update'], clients, durable),
-        'two updates': Pgbench(pg, floor['two_updates'], clients, durable),
-    }
-    for peer in TABLES:
-        # pglock is told to try again by the server now and then, and does
-        ways[peer] = Pgbench(pg, sections(peer)['pair'], clients, durable,
-                             arguments=['--max-tries=1000'] if peer == 'pglock' else [])
-    ways['advisory lock'] = Pgbench(pg, floor['advisory'], clients, durable)
-    ways['FOR UPDATE'] = Pgbench(pg, floor['for_update'], clients, durable)
-    return ways
+    texts = {'distlock': sections('distlock')['pair'],
+             'one update': floor['update'],
+             'two updates': floor['two_updates']}
+    texts.update({peer: sections(peer)['pair'] for peer in TABLES})
+    texts.update({'advisory lock': floor['advisory'], 'FOR UPDATE': floor['for_update']})
+    return {name: Statements(pg, text, clients, durable) for name, text in texts.items()}
 
 
 def loops(pg, durable):
     """The same in a loop within the server."""
     floor = sections('floor')
-    serializable = "PERFORM set_config('default_transaction_isolation', '%s', false); COMMIT;"
-    ways = {'distlock': (sections('distlock')['loop'], ''),
-            'one update': (floor['loop_update'], ''),
-            'two updates': (floor['loop_two_updates'], ''),
-            'advisory lock': (floor['loop_advisory'], '')}
-    for peer in ('dbkit', 'shedlock', 'plpgsql'):
-        ways[peer] = (sections(peer)['loop'], '')
-    ways['plpgsql'] = (ways['plpgsql'][0], serializable % 'serializable')
-    ways['pglock'] = (sections('pglock')['loop'], serializable % 'read committed')
-    return {'all': Bursts(pg, ways, 10 if durable else 100, durable)}
+    texts = {'distlock': sections('distlock')['loop'],
+             'one update': floor['loop_update'],
+             'two updates': floor['loop_two_updates'],
+             'advisory lock': floor['loop_advisory']}
+    texts.update({peer: sections(peer)['loop'] for peer in TABLES})
+    return {'all': Bursts(pg, {name: (text, '') for name, text in texts.items()},
+                          10 if durable else 100, durable)}
 
 
 @scenario('slow-disk', 'Uncontended, durable, 1 ms added to every fdatasync', [

@@ -157,7 +157,7 @@ def worker(s):
     table = s.interleave('freeing what has lapsed', 'us a row', {
         'distlock worker': by_worker,
         'plain UPDATE': Expiry(pg, session, rows, False),
-    }, rounds=3 if s.quick else 5, turns=1)
+    }, rounds=3 if s.quick else 7, turns=1)
     s.ratio('%s of %s rows, of a plain UPDATE' % ('{:,}'.format(rows // 10), '{:,}'.format(rows)),
             table, 'distlock worker', 'plain UPDATE', 1.15)
     s.value('longest step', by_worker.longest_step, 'ms', 5)
