@@ -8,6 +8,7 @@ Files:
 	measure.py		rounds, ratios, goals
 	servers.py		PostgreSQL, Redis, etcd
 	ways.py			how load is made
+	processes.py	what the kernel knows about processes
 	scenarios/		what is measured
 	report.py		the table, the CSV, the page; plots.py the plots
 	peers/			what the others do, in SQL
@@ -31,9 +32,9 @@ class Form:
 
     def __init__(self, args):
         self.quick = args.quick
-        self.rounds = args.rounds or (3 if args.quick else 15)
-        self.seconds = 0.2 if args.quick else 0.8       # for each way in each round
-        self.turns = 2 if args.quick else 4             # in which that is divided
+        self.rounds = args.rounds or (3 if args.quick else 13)
+        self.seconds = 0.2 if args.quick else 0.7       # for each way in each round
+        self.turns = 4 if args.quick else 8             # in which that is divided
 
 
 class Progress:

@@ -12,13 +12,10 @@ YES_OR_NO = 'yes or no'         # the unit of a Goal that is 1 or 0
 UNDECIDED = 0.15                # a ratio with a larger spread decides nothing
 
 
-def interval(values):
-    """The rounds between which the median lies, were there many more of them: the
-    narrowest pair, equally far from both ends, of which that is true with a
-    probability of at least 85 % (of 15 rounds the 5th lowest and the 5th highest,
-    of 7 the 2nd); with fewer than 5 rounds, the lowest and the highest."""
-    ordered = sorted(values)
-    n = len(ordered)
+def rank(n):
+    """Between the rank-th lowest and the rank-th highest of n rounds lies the median
+    that many more rounds would have, with a probability of at least 85 %; 1, that is
+    between the lowest and the highest, if n is less than 5."""
     outside = 0.0               # that the median is below the k-th lowest
     k = 0
     while True:
@@ -26,8 +23,14 @@ def interval(values):
         if 1 - 2 * outside < 0.85:
             break
         k += 1
-    k = max(k, 1)
-    return ordered[k - 1], ordered[n - k]
+    return max(k, 1)
+
+
+def interval(values):
+    """The rounds between which that is."""
+    ordered = sorted(values)
+    k = rank(len(ordered))
+    return ordered[k - 1], ordered[-k]
 
 
 def spread(values):
@@ -35,6 +38,14 @@ def spread(values):
     low, high = interval(values)
     median = statistics.median(values)
     return abs((high - low) / median) if median else 0.0
+
+
+def middle(values):
+    """The mean of the middle half.  Of what else the machine does for a moment, some
+    turns of a round feel too much."""
+    ordered = sorted(values)
+    cut = len(ordered) // 4
+    return statistics.mean(ordered[cut:len(ordered) - cut])
 
 
 class Table:
@@ -148,33 +159,39 @@ class Scenario:
     def interleave(self, title, unit, ways, seconds=None, rounds=None, turns=None):
         """One warm-up, then in each round several turns for each way, every
         other time in the opposite order, so that drifting is nobody's advantage;
-        a round's figure is the mean of its turns.  A way may return a dict: then
+        a round's figure is the mean of the middle half of its turns.  A way may return a dict: then
         it has a row for each key."""
         table = self.table(title, unit)
         rounds = rounds or self.rounds
         turns = turns or self.turns
-        for name, way in ways.items():
-            self.progress.show('%s: warming up %s' % (self.name, name))
-            way.warm_up((seconds or self.seconds) / turns)
-        for n in range(rounds):
-            figures = {}
-            for m in range(turns):
-                turn = list(ways.items())
-                if (n * turns + m) % 2:
-                    turn.reverse()
-                for name, way in turn:
-                    self.progress.show('%s: round %d of %d, %s' % (self.name, n + 1, rounds, name))
-                    value = way.run()
-                    if not isinstance(value, dict):
-                        value = {name: value}
-                    for row, figure in value.items():
-                        figures.setdefault(row, []).append(figure)
-            for row in figures:
-                table.add(row, statistics.mean(figures[row]))
-        for way in ways.values():
-            if hasattr(way, 'close'):
-                way.close()
+        try:
+            for name, way in ways.items():
+                self.progress.show('%s: warming up %s' % (self.name, name))
+                way.warm_up((seconds or self.seconds) / turns)
+            for n in range(rounds):
+                for row, figures in self.one_round(ways, n, rounds, turns).items():
+                    table.add(row, middle(figures))
+        finally:
+            for way in ways.values():
+                if hasattr(way, 'close'):
+                    way.close()
         return table
+
+    def one_round(self, ways, n, rounds, turns):
+        """The figures of all turns, for each row."""
+        figures = {}
+        for m in range(n * turns, (n + 1) * turns):
+            turn = list(ways.items())
+            if m % 2:
+                turn.reverse()
+            for name, way in turn:
+                self.progress.show('%s: round %d of %d, %s' % (self.name, n + 1, rounds, name))
+                value = way.run()
+                if not isinstance(value, dict):
+                    value = {name: value}
+                for row, figure in value.items():
+                    figures.setdefault(row, []).append(figure)
+        return figures
 
     def ratio(self, what, table, way, other, at_most=None, at_least=None,
               throughput=False, less=None):

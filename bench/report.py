@@ -10,7 +10,7 @@ import sys
 import time
 
 import plots
-from measure import UNDECIDED, number, spread
+from measure import UNDECIDED, number, rank, spread
 
 COLOURS = {'reached': '\x1b[32m', 'missed': '\x1b[31m', 'undecided': '\x1b[33m', '': ''}
 
@@ -164,6 +164,10 @@ libraries, which can only be to their advantage.
 '''
 
 
+def ordinal(n):
+    return {1: 'first', 2: '2nd', 3: '3rd'}.get(n, '%dth' % n)
+
+
 def row(cells):
     return '| ' + ' | '.join(str(c).replace('|', '\\|') for c in cells) + ' |\n'
 
@@ -179,14 +183,15 @@ def write_page(scenarios, out, form, servers, began, gnuplot):
         % (' --quick' if form.quick else '', time.strftime('%Y-%m-%d', time.gmtime(began)),
            (time.time() - began) / 60, form.rounds))
     add('**%(reached)d goals reached, %(missed)d missed, %(undecided)d undecided.**\n\n' % counts)
-    add('All times are in microseconds, of all clients together: 8 clients that do 10,000 pairs a '
-        'second take 100 us a pair. In each round all take turns, every other round in the opposite '
-        'order; a ratio is taken within each round, and given is the median of the rounds. The '
-        '*spread* is the width, as a part of the median, of the range in which the median of many '
-        'more rounds would lie with a probability of 85 % or more: with 15 rounds it goes from the '
-        '5th lowest to the 5th highest, with 7 from the 2nd to the 6th, with fewer than 5 from the '
-        'lowest to the highest. A ratio whose spread exceeds {:.0f} % is *undecided*. Do not compare '
-        'times between runs, or with other machines.\n\n'.format(100 * UNDECIDED))
+    add('Times are in microseconds, of all clients together: 8 clients that do 10,000 pairs a '
+        'second take 100 us a pair. In each round all take turns several times, every other time in '
+        'the opposite order; a round\'s figure is the mean of the middle half of its turns. A ratio '
+        'is taken within each round, and given is the median of the rounds. The *spread* is the '
+        'width, as a part of the median, of the range in which the median of many more rounds would '
+        'lie with a probability of 85 % or more (with fewer than 5 rounds, of the range of all): '
+        'with {0:d} rounds from the {1} lowest to the {1} highest. A ratio whose spread exceeds '
+        '{2:.0f} % is *undecided*. Do not compare times between runs, or with other machines.\n\n'
+        .format(form.rounds, ordinal(rank(form.rounds)), 100 * UNDECIDED))
 
     add('## Machine and versions\n\n')
     add(row(['', '']) + row(['---', '---']))
@@ -198,8 +203,12 @@ def write_page(scenarios, out, form, servers, began, gnuplot):
         add(row([name, value]))
     add('\nPostgreSQL: %s; else as it comes. distlock as `make` builds it, not preloaded except '
         'where the worker is measured. Sockets are Unix sockets (etcd: 127.0.0.1). '
-        'pgbench `-M prepared`; Redis through hiredis, etcd through gRPC, both from C, a thread and a '
-        'connection for each client: see `bench/clients`.\n\n'
+        'PostgreSQL is spoken to through libpq, with prepared statements, Redis through hiredis, etcd '
+        'through gRPC, all from C, a thread and a connection that stays for each client: see '
+        '`bench/clients`. One client alone shares a processor with the process that serves it, since '
+        'to wake up a sleeping virtual processor can take longer than all that is to be measured. In '
+        'loops within the server, time does not count in which somebody else has the '
+        'processor.\n\n'
         % ', '.join('`%s`' % s for s in SETTINGS))
 
     add('## What is compared\n\n')

@@ -32,6 +32,7 @@ SERVERS = {
     'batch': (["max_locks_per_transaction = 1024", "distlock.max_keys_per_transaction = 100000"], False),
     'worker': (["shared_preload_libraries = 'distlock'", "distlock.events = ''",
                 "autovacuum = off"], False),
+    'mirror': (["shared_preload_libraries = 'distlock'"], False),
 }
 
 
@@ -54,8 +55,8 @@ class Servers:
             Postgres(self, name, 5501 + list(SERVERS).index(name), settings, slow)
         return self.postgres[name]
 
-    def redis(self, appendonly, slow=False):
-        name = 'redis-%s%s' % (appendonly, '-slow' if slow else '')
+    def redis(self, appendonly, slow=False, name=None):
+        name = 'redis-' + (name or appendonly + ('-slow' if slow else ''))
         if name not in self.others:
             self.others[name] = Redis(self, name, appendonly, slow)
         return self.others[name]
@@ -228,6 +229,12 @@ class Redis:
                 break
             time.sleep(0.05)
         time.sleep(0.1)
+
+    def command(self, *words):
+        return call(['redis-cli', '-s', self.socket] + list(words)).strip()
+
+    def used_memory(self):
+        return int(re.search(r'^used_memory:(\d+)', self.command('INFO', 'memory'), re.M).group(1))
 
     def stop(self):
         self.process.terminate()

@@ -29,38 +29,36 @@ class Client:
 
     def measure(self, seconds):
         """Turns a second, and how many of them were granted the lock."""
+        rates = ''
         try:
             self.process.stdin.write('%g\n' % seconds)
             self.process.stdin.flush()
-            return [float(rate) for rate in self.process.stdout.readline().split()]
+            rates = self.process.stdout.readline()
         except BrokenPipeError:
-            return []
-
-    def run(self):
-        rates = self.measure(self.seconds)
+            pass
         if not rates:
             raise RuntimeError('%s: %s' % (os.path.basename(self.command[0]),
                                            self.process.stderr.read().strip()))
-        return self.figures(*rates)
+        return [float(rate) for rate in rates.split()]
+
+    def run(self):
+        return self.figures(*self.measure(self.seconds))
 
     def figures(self, rate, _granted):
         return 1e6 / rate
 
     def close(self):
         if self.process:
-            self.process.stdin.close()
-            self.process.wait()
-            self.process.stdout.close()
-            self.process.stderr.close()
+            self.process.communicate()
 
 
 class Statements(Client):
     """Statements in PostgreSQL, see clients/pg_turns.c."""
 
-    def __init__(self, server, text, clients=1, durable=True):
+    def __init__(self, server, text, clients=1, durable=True, database=None):
         statements = [s for s in re.split(r';\s*(?:\n|$)', text.strip()) if s]
         super().__init__(os.path.join(server.servers.bin, 'pg_turns'), [clients] + statements,
-                         server.environment('' if durable else NOT_DURABLE))
+                         server.environment('' if durable else NOT_DURABLE, database))
 
 
 def redis_pairs(servers, appendonly, clients, slow=False):

@@ -13,9 +13,9 @@
  * been granted.  What begins with a question mark is left out in a turn in which
  * nothing was.
  */
-#include <libpq-fe.h>
-
 #include "turns.h"
+
+#include <libpq-fe.h>
 
 #define MAX_STATEMENTS 10
 #define TEXT 25				/* the type, in PostgreSQL */
@@ -102,6 +102,12 @@ take_turn(void *connection)
 		PQclear(result);
 	}
 	return granted;
+}
+
+static pid_t
+served_by(void *connection)
+{
+	return PQbackendPID(((Client *) connection)->postgres);
 }
 
 int

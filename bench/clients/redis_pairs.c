@@ -8,9 +8,9 @@
  * See turns.h.  Each client has a key of its own, and speaks through hiredis,
  * Redis' own C library.
  */
-#include <hiredis/hiredis.h>
-
 #include "turns.h"
+
+#include <hiredis/hiredis.h>
 
 static const char *release_script =
 "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end";
@@ -72,6 +72,12 @@ take_turn(void *connection)
 		die("redis: the lock was lost");
 	freeReplyObject(reply);
 	return 1;
+}
+
+static pid_t
+served_by(void *connection)
+{
+	return peer_of(((Client *) connection)->redis->fd);
 }
 
 int

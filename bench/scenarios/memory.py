@@ -1,18 +1,12 @@
 """How much memory the worker, the server and a session need."""
 
-import re
 import time
 
 from measure import scenario
+from processes import private
 from servers import NOT_DURABLE, sections
 
 from .worker import fill_for_worker, switch
-
-
-def private(pid):
-    """kB that no other process shares."""
-    with open('/proc/%s/smaps_rollup' % pid) as file:
-        return sum(int(n) for n in re.findall(r'^Private_(?:Clean|Dirty):\s+(\d+)', file.read(), re.M))
 
 
 def idle_session(pg):
@@ -33,7 +27,7 @@ def worker_pid(pg):
     "a backend's growth at most 100 KiB",
 ], seconds=(5, 40))
 def memory(s):
-    """Private is what /proc/PID/smaps_rollup says. The backend's growth is that of
+    """Private is what /proc/PID/smaps says. The backend's growth is that of
     what is used in its memory contexts, from before its first call of distlock to
     after 10,000 pairs and as many tries; what PostgreSQL caches of the catalogs,
     and the loop in PL/pgSQL, are part of it. For comparison: the same with the

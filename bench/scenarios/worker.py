@@ -1,34 +1,27 @@
 """The background worker: how fast, how smooth, how quiet."""
 
-import os
 import time
 
 from measure import scenario
-from servers import NOT_DURABLE
+from processes import processor_time
+from servers import NOT_DURABLE, sections
 from ways import Bursts
+
+
+def await_sql(pg, query):
+    """Until it returns true."""
+    for _ in range(600):
+        if pg.sql(query) == 't':
+            return
+        time.sleep(0.05)
+    raise RuntimeError('waited for 30 s: %s; %s' % (query, pg.sql('SELECT * FROM distlock.worker_status')))
 
 
 def switch(pg, on):
     """The worker on or off; waits until it is so."""
     pg.sql('ALTER SYSTEM SET distlock.worker = %s; SELECT pg_reload_conf();' % ('on' if on else 'off'))
-    for _ in range(400):
-        state = pg.sql("SELECT count(*) FROM distlock.worker_status "
-                       "WHERE database = 'postgres' AND state = 'running'")
-        if (state == '1') == on:
-            return
-        time.sleep(0.05)
-    raise RuntimeError('the worker is not %s after 20 s: %s' % (
-        'on' if on else 'off', pg.sql('SELECT * FROM distlock.worker_status')))
-
-
-def processor_time(pids):
-    """Seconds of processor time that they have used."""
-    ticks = 0
-    for pid in pids:
-        with open('/proc/%s/stat' % pid) as file:
-            fields = file.read().rsplit(')', 1)[1].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf('SC_CLK_TCK')
+    await_sql(pg, "SELECT count(*) = %d FROM distlock.worker_status "
+              "WHERE database = 'postgres' AND state = 'running'" % on)
 
 
 def workers(pg):
@@ -122,19 +115,6 @@ class Expiry:
         return float(took) / 1000
 
 
-class Switched(Bursts):
-    """Loops with the worker on or off."""
-
-    def __init__(self, pg, ways, on):
-        super().__init__(pg, ways, 1000)
-        self.pg = pg
-        self.on = on
-
-    def run(self):
-        switch(self.pg, self.on)
-        return super().run()
-
-
 @scenario('worker', 'Expiry by the worker', [
     '100,000 of 1,000,000 rows at most 1.15 of the plain UPDATE',
     'no step over 5 ms',
@@ -142,10 +122,12 @@ class Switched(Bursts):
     'no cost for acquire and extend (taken as at most 1.03)',
 ], seconds=(12, 300))
 def worker(s):
-    """distlock is preloaded, without events, since an UPDATE announces nothing.
+    """distlock is preloaded, without events, since an UPDATE announces nothing, and
+    autovacuum is off, since both tables are vacuumed before.
     Every tenth lease has lapsed before the worker comes; counted is the time of
     its passes, which includes finding them. The UPDATE is of a copy of the table
-    with its index, in one transaction. With --quick it is 5,000 of 50,000."""
+    with its index, in one transaction. What the worker costs others is measured in two
+    databases of one server, one of which has a worker. With --quick it is 5,000 of 50,000."""
     pg = s.servers.pg('worker')
     rows = 50000 if s.quick else 1000000
     switch(pg, False)
@@ -172,20 +154,28 @@ def worker(s):
     s.value('launcher and worker idle, with %s locks' % '{:,}'.format(rows),
             100 * (processor_time(pids) - before) / seconds, '% of a core', 1)
 
-    def loops(name):
-        return {
-            'pair, ' + name: ("t := distlock.acquire('mine', '1 min'); COMMIT; "
-                              "PERFORM distlock.release('mine', t); COMMIT;", ''),
+    session.close()
+
+    # what it costs others: two databases, one of which has no worker
+    ways = {}
+    for name, change in (('worker on', 'start'), ('worker off', 'stop')):
+        database = 'bench_' + change
+        pg.sql('CREATE DATABASE ' + database)
+        pg.sql("CREATE EXTENSION distlock; SELECT distlock.%s_worker(); "
+               "SELECT distlock.acquire_with_token('kept', 'the token', '1 h')" % change,
+               database=database)
+        ways[name] = Bursts(pg, {
+            'pair, ' + name: (sections('distlock')['loop'], ''),
             'extend, ' + name: ("PERFORM distlock.extend('kept', 'the token', '1 h'); COMMIT;", ''),
-        }
-    session.sql("SELECT distlock.acquire_with_token('kept', 'the token', '1 h')")
-    table = s.interleave('calls in a loop within the server', 'us a call', {
-        'on': Switched(pg, loops('worker on'), True),
-        'off': Switched(pg, loops('worker off'), False),
-    })
+        }, 200, database=database)
+    await_sql(pg, "SELECT count(*) FILTER (WHERE database = 'bench_start' AND state = 'running') = 1 "
+              "AND count(*) FILTER (WHERE database = 'bench_stop' AND state = 'stopped') = 1 "
+              'FROM distlock.worker_status')
+    table = s.interleave('calls in a loop within the server', 'us a call', ways)
     s.ratio('pair with the worker, of without', table, 'pair, worker on', 'pair, worker off', 1.03)
     s.ratio('extend with the worker, of without', table, 'extend, worker on', 'extend, worker off', 1.03)
-    session.close()
+    for database in ('bench_start', 'bench_stop'):
+        pg.sql('DROP DATABASE %s WITH (FORCE)' % database)
 
 
 def fill_for_worker(s, session, rows):

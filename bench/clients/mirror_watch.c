@@ -1,32 +1,32 @@
 /*
- * mirror_clients.c
- *		What test/bench/mirror needs to be quick: a load at a fixed rate, eyes on
+ * mirror_watch.c
+ *		What the mirror in Redis does, and how fast: a load at a fixed rate, eyes on
  *		Redis, and a client to compare with
  *
- *	mirror_clients lag CONNINFO SOCKET PREFIX RATE SECONDS CLIENTS
- *	mirror_clients floor CONNINFO SOCKET PREFIX RATE SECONDS CLIENTS
+ *	mirror_watch lag SOCKET PREFIX RATE SECONDS CLIENTS
+ *	mirror_watch floor SOCKET PREFIX RATE SECONDS CLIENTS
  *		So many changes a second, at even intervals, over that many connections:
  *		a lock is acquired, and released about 100 ms later; with floor, the keys
- *		are set and deleted in Redis directly.  Printed is a line for each
- *		change: what, and the microseconds from sending the statement, and from
- *		having its answer, until Redis' own notification of the change is here.
- *		A change that none came for is "lost": the mirror shows states, and may
- *		have missed one that ended before it got to it.
+ *		are set and deleted in Redis directly.  Printed is first how many changes
+ *		a second it was; then a line for each: what, and the microseconds from
+ *		sending the statement, and from having its answer, until Redis' own
+ *		notification of the change is here.  A change that none came for is
+ *		"lost": the mirror shows states, and may have missed one that ended before
+ *		it got to it.
  *
- *	mirror_clients empty CONNINFO SOCKET BOOK KEYS
- *		FLUSHALL, then print the seconds until the mirror has noticed (its book
- *		is there), from then until there are that many keys beside the book, and
- *		from then until it says that it is connected again.
+ *	mirror_watch reconcile SOCKET BOOK KEYS COMMAND
+ *		Send that command, FLUSHALL or one that makes the mirror connect again, and
+ *		print the seconds from when the mirror has noticed (there is a new claim in
+ *		its book) until there are that many keys beside the book, and until the
+ *		mirror says that it has reconciled.
  *
- *	mirror_clients steady CONNINFO SOCKET BOOK
- *		Wait for the next reconciliation by the clock, which begins with a new
- *		claim in the book; print the seconds that it takes.
+ *	mirror_watch pipeline SOCKET PREFIX VALUE KEYS COMMANDS
+ *		What COMMANDS names, for that many keys, in a pipeline that never runs dry,
+ *		into a Redis that is empty: "set" (SET with a time to live), "write" (that,
+ *		and HSET of a book) or "all" (HGET, GET, SET, HSET).  Prints the seconds.
  *
- *	mirror_clients raw SOCKET PREFIX VALUE KEYS
- *		That many SETs with a time to live, in a pipeline that never runs dry.
- *		Prints the seconds.
- *
- * All run on one machine, whose clocks nobody sets meanwhile.
+ * Where PostgreSQL is says the environment, as for psql.  All run on one machine,
+ * whose clocks nobody sets meanwhile.
  */
 #include <hiredis/hiredis.h>
 #include <libpq-fe.h>
@@ -38,7 +38,7 @@
 
 #define KEYS 1000				/* that come again */
 #define HELD 0.1				/* seconds */
-#define BATCH 1000				/* of the pipeline */
+#define BATCH 1000				/* keys of the pipeline */
 
 typedef struct Change
 {
@@ -92,19 +92,29 @@ check(redisContext *redis, void *reply)
 }
 
 static long
-number(redisContext *redis, const char *format, const char *argument)
+database_size(redisContext *redis)
 {
-	redisReply *reply = check(redis, redisCommand(redis, format, argument));
+	redisReply *reply = check(redis, redisCommand(redis, "DBSIZE"));
 	long		result = reply->integer;
 
 	freeReplyObject(reply);
 	return result;
 }
 
-static PGconn *
-connect_postgres(const char *conninfo)
+/* The claim in the mirror's book; empty if there is none. */
+static void
+get_claim(redisContext *redis, const char *book, char *claim, size_t size)
 {
-	PGconn	   *conn = PQconnectdb(conninfo);
+	redisReply *reply = check(redis, redisCommand(redis, "HGET %s %s", book, ""));
+
+	snprintf(claim, size, "%s", reply->type == REDIS_REPLY_STRING ? reply->str : "");
+	freeReplyObject(reply);
+}
+
+static PGconn *
+connect_postgres(void)
+{
+	PGconn	   *conn = PQconnectdb("");
 
 	if (PQstatus(conn) != CONNECTION_OK)
 		die("%s", PQerrorMessage(conn));
@@ -227,17 +237,40 @@ watch(void *arg)
 	return NULL;
 }
 
+/* In the beginning there is nothing to release yet. */
+static double
+achieved_rate(double until)
+{
+	int			n = 0;
+
+	for (int i = 0; i < n_changes; i++)
+		n += (changes[i].done && changes[i].sent >= began + HELD);
+	return n / (until - began - HELD);
+}
+
+static int
+all_seen(void)
+{
+	for (int i = 0; i < n_changes; i++)
+	{
+		if (changes[i].done && changes[i].seen == 0)
+			return 0;
+	}
+	return 1;
+}
+
 static void
 run_lag(void)
 {
-	redisContext *eyes = connect_redis(arguments[1]);
+	redisContext *eyes = connect_redis(arguments[0]);
 	redisReply *reply;
 	pthread_t	watcher;
+	double		until;
 
-	prefix = arguments[2];
-	rate = atof(arguments[3]);
-	n_changes = (int) (rate * atof(arguments[4]));
-	n_clients = atoi(arguments[5]);
+	prefix = arguments[1];
+	rate = atof(arguments[2]);
+	n_changes = (int) (rate * atof(arguments[3]));
+	n_clients = atoi(arguments[4]);
 	changes = calloc(n_changes + 2, sizeof(Change));
 
 	pthread_t	threads[n_clients];
@@ -250,10 +283,10 @@ run_lag(void)
 	{
 		clients[i].number = i;
 		if (is_floor)
-			clients[i].redis = connect_redis(arguments[1]);
+			clients[i].redis = connect_redis(arguments[0]);
 		else
 		{
-			clients[i].postgres = connect_postgres(arguments[0]);
+			clients[i].postgres = connect_postgres();
 			prepare(clients[i].postgres, "acquire",
 					"SELECT distlock.acquire_with_token($1, 'mine', '1 min', owner => 'owner')");
 			prepare(clients[i].postgres, "release", "SELECT distlock.try_release($1, 'mine')");
@@ -269,9 +302,12 @@ run_lag(void)
 	}
 	for (int i = 0; i < n_clients; i++)
 		pthread_join(threads[i], NULL);
-	sleep(1);
+	until = seconds_now();
+	for (int i = 0; i < 100 && !all_seen(); i++)
+		usleep(10000);
 	ended = 1;
 
+	printf("%.0f\n", achieved_rate(until));
 	for (int i = 0; i < n_changes; i++)
 	{
 		Change	   *change = &changes[i];
@@ -328,90 +364,103 @@ await_reconciled(PGconn *conn, double then)
 }
 
 static void
-run_empty(void)
+run_reconcile(void)
 {
-	PGconn	   *conn = connect_postgres(arguments[0]);
-	redisContext *redis = connect_redis(arguments[1]);
-	const char *book = arguments[2];
-	long		keys = atol(arguments[3]);
-	double		emptied = time_of_day();
+	PGconn	   *conn = connect_postgres();
+	redisContext *redis = connect_redis(arguments[0]);
+	const char *book = arguments[1];
+	long		keys = atol(arguments[2]);
+	char		before[64];
+	char		claim[64];
+	double		sent = time_of_day();
 	double		noticed,
 				complete;
 
-	freeReplyObject(check(redis, redisCommand(redis, "FLUSHALL")));
-	while (number(redis, "EXISTS %s", book) == 0)
-		usleep(1000);
+	get_claim(redis, book, before, sizeof(before));
+	freeReplyObject(check(redis, redisCommand(redis, arguments[3])));
+	do
+	{
+		usleep(200);
+		get_claim(redis, book, claim, sizeof(claim));
+	} while (claim[0] == '\0' || strcmp(claim, before) == 0);
 	noticed = time_of_day();
-	while (number(redis, "DBSIZE", NULL) < keys + 1)
+	while (database_size(redis) < keys + 1)
 		usleep(1000);
 	complete = time_of_day();
-	printf("%.3f %.3f %.3f\n", noticed - emptied, complete - noticed,
-		   await_reconciled(conn, emptied) - complete);
+	printf("%.4f %.4f\n", complete - noticed, await_reconciled(conn, sent) - noticed);
 }
 
+/* -------------------------------------------------------------- pipeline -- */
+
+/* The replies are not looked at, as long as none is an error. */
 static void
-run_steady(void)
+read_replies(redisContext *redis, long n)
 {
-	PGconn	   *conn = connect_postgres(arguments[0]);
-	redisContext *redis = connect_redis(arguments[1]);
-	char		first[64] = "";
-	double		began;
-
-	for (;; usleep(1000))
+	for (; n > 0; n--)
 	{
-		redisReply *reply = check(redis, redisCommand(redis, "HGET %s %s", arguments[2], ""));
+		void	   *reply = NULL;
 
-		if (reply->type != REDIS_REPLY_STRING)
-			die("there is no claim");
-		if (first[0] == '\0')
-			snprintf(first, sizeof(first), "%s", reply->str);
-		else if (strcmp(first, reply->str) != 0)
-			break;
-		freeReplyObject(reply);
+		if (redisGetReply(redis, &reply) != REDIS_OK)
+			die("redis: %s", redis->errstr);
+		freeReplyObject(check(redis, reply));
 	}
-	began = time_of_day();
-	printf("%.3f\n", await_reconciled(conn, began) - began);
 }
 
-/* ------------------------------------------------------------------ raw -- */
+static int
+append_commands(redisContext *redis, const char *commands, const char *key)
+{
+	static const char *note = "0000000000000000042 1700000000000000 da39a3ee5e6b4b0d3255bfef95601890afd80709";
+	const char *hget[] = {"HGET", "book", key};
+	const char *get[] = {"GET", key};
+	const char *set[] = {"SET", key, arguments[2], "PX", "3600000"};
+	const char *hset[] = {"HSET", "book", key, note};
+	int			reads = (strcmp(commands, "all") == 0);
+	int			writes = reads || (strcmp(commands, "write") == 0);
+
+	if (reads)
+	{
+		redisAppendCommandArgv(redis, 3, hget, NULL);
+		redisAppendCommandArgv(redis, 2, get, NULL);
+	}
+	redisAppendCommandArgv(redis, 5, set, NULL);
+	if (writes)
+		redisAppendCommandArgv(redis, 4, hset, NULL);
+	return 1 + writes + 2 * reads;
+}
 
 /* The write buffer goes out before the replies of the batch before are read. */
 static void
-run_raw(void)
+run_pipeline(void)
 {
 	redisContext *redis = connect_redis(arguments[0]);
 	long		keys = atol(arguments[3]);
-	double		start = seconds_now();
 	long		sent = 0;
+	long		unanswered = 0;
+	double		start;
 
-	for (long answered = 0; answered < keys;)
+	freeReplyObject(check(redis, redisCommand(redis, "FLUSHALL")));
+	start = seconds_now();
+	while (sent < keys || unanswered > 0)
 	{
-		long		before = sent;
-		int			done = 0;
+		long		appended = 0;
+		int			done = (sent == keys);
 
-		for (; sent < keys && sent < before + BATCH; sent++)
+		for (int i = 0; i < BATCH && sent < keys; i++, sent++)
 		{
 			char		key[256];
-			const char *words[] = {"SET", key, arguments[2], "PX", "3600000"};
 
 			snprintf(key, sizeof(key), "%s%ld", arguments[1], sent);
-			redisAppendCommandArgv(redis, 5, words, NULL);
+			appended += append_commands(redis, arguments[4], key);
 		}
 		while (!done)
 		{
 			if (redisBufferWrite(redis, &done) != REDIS_OK)
 				die("redis: %s", redis->errstr);
 		}
-		for (; answered < (sent < keys ? before : keys); answered++)
-		{
-			void	   *reply = NULL;
-
-			if (redisGetReply(redis, &reply) != REDIS_OK)
-				die("redis: %s", redis->errstr);
-			freeReplyObject(check(redis, reply));
-		}
+		read_replies(redis, unanswered);
+		unanswered = appended;
 	}
-	printf("%.3f\n", seconds_now() - start);
+	printf("%.4f\n", seconds_now() - start);
 }
 
 int
@@ -421,15 +470,13 @@ main(int argc, char **argv)
 
 	arguments = argv + 2;
 	is_floor = strcmp(what, "floor") == 0;
-	if ((is_floor || strcmp(what, "lag") == 0) && argc == 8)
+	if ((is_floor || strcmp(what, "lag") == 0) && argc == 7)
 		run_lag();
-	else if (strcmp(what, "empty") == 0 && argc == 6)
-		run_empty();
-	else if (strcmp(what, "steady") == 0 && argc == 5)
-		run_steady();
-	else if (strcmp(what, "raw") == 0 && argc == 6)
-		run_raw();
+	else if (strcmp(what, "reconcile") == 0 && argc == 6)
+		run_reconcile();
+	else if (strcmp(what, "pipeline") == 0 && argc == 7)
+		run_pipeline();
 	else
-		die("see the beginning of mirror_clients.c");
+		die("see the beginning of mirror_watch.c");
 	return 0;
 }
