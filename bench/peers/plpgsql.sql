@@ -32,6 +32,11 @@ END $$;
 CREATE FUNCTION peer.spi_acquire(text, text) RETURNS text LANGUAGE c AS :'spi_lock', 'spi_acquire';
 CREATE FUNCTION peer.spi_extend(text, text, text) RETURNS text LANGUAGE c AS :'spi_lock', 'spi_extend';
 CREATE FUNCTION peer.spi_release(text, text) RETURNS text LANGUAGE c AS :'spi_lock', 'spi_release';
+CREATE FUNCTION peer.plain(command text) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE command;
+	RETURN 1;
+END $$;
 CREATE FUNCTION peer.exclusively(k bigint, command text) RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM pg_advisory_xact_lock(k);

@@ -10,7 +10,7 @@ ACQUIRE = "SELECT count(distlock.acquire('%s ' || i, '1 min')) FROM generate_ser
 @scenario('batch', 'Many keys acquired in one statement', [
     '30,000 keys: the time per key',
     'no exhaustion of the lock table for others: a documented cap with a clear error, or a way round it',
-], seconds=(10, 60))
+], seconds=(11, 50))
 def batch(s):
     """With PostgreSQL's and distlock's settings as they come, 30,000 keys must be
     refused in time, and who has as many keys as it may must leave enough for

@@ -20,7 +20,7 @@ class Hot(Statements):
 @scenario('hot-key', 'Hot key, 8 clients, try only, durable', [
     "refusals at least 1.4 times dbkit's",
     "grants at least 2.5 times dbkit's",
-], seconds=(4, 60))
+], seconds=(4, 45))
 def hot_key(s):
     """Each client tries, and if it has the lock gives it back at once. Times are
     by how many grants, and how many refusals, all clients together got."""

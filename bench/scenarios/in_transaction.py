@@ -35,7 +35,7 @@ PEERS = {
     'acquire, extend and release at most 9 times pg_try_advisory_xact_lock',
     'and at most 0.45 of the same by SPI and in PL/pgSQL',
     'guard and is_held at most 4 times pg_try_advisory_xact_lock',
-], seconds=(7, 160))
+], seconds=(8, 125))
 def in_transaction(s):
     """500 keys a transaction, which have been used before; time within the
     transaction, from a loop in PL/pgSQL, less the empty loop. The SPI functions

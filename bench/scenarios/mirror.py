@@ -176,7 +176,7 @@ def measure_reconciliation(s, pg, redis, other):
     "full reconciliation of 100,000 locks at least 0.6 of a bare hiredis pipeline's rate",
     'lag at 5,000 changes a second: p50 at most 1 ms, p99 10 ms',
     'acquire + release at most 1.03 with the mirror on, 1.00 (less than 1.005) with Redis down',
-], seconds=(25, 200))
+], seconds=(20, 200))
 def mirror(s):
     """distlock is preloaded. The cost: the same in four databases of one server,
     whose worker has no mirror, a mirror, one that is refused a connection, and one

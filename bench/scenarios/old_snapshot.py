@@ -72,7 +72,7 @@ class Pairs:
 @scenario('old-snapshot', 'An old snapshot held open, 10,000 pairs on one key', [
     'at most 1.5 times without it',
     '5,000 pairs on one key in one transaction at most 1.5 times 50 in each of 100',
-], seconds=(13, 90))
+], seconds=(5, 25))
 def old_snapshot(s):
     """A transaction elsewhere, a backup or a report, keeps every version of the
     key's row from being cleaned up, and so does one's own transaction. Not

@@ -9,7 +9,7 @@ from ways import Bursts, Statements
     'at least 0.9 of the throughput of SELECT 1, with 1 and 8 clients',
     'inside a transaction at most 4 times pg_try_advisory_xact_lock refused',
     'nothing written, nothing left locked',
-], seconds=(9, 150))
+], seconds=(7, 120))
 def refused(s):
     """The key is held by a lease, the advisory lock by another session. Within a
     transaction: a loop, less the empty loop. dbkit's try is an UPDATE of no row."""

@@ -36,7 +36,7 @@ def size(pg, name):
     '1,000,000 calls on one key: no page more, 99.9 % HOT',
     'at most 130 bytes a lock including the index',
     '1,000,000 distinct keys: peak size, time and WAL to purge',
-], seconds=(6, 260))
+], seconds=(7, 260))
 def scale(s):
     """Not waiting for the disk. The rows are leases that are held; the pairs are
     on 1,000 other keys. With --quick it is 50,000 instead of 1,000,000."""

@@ -120,7 +120,7 @@ class Expiry:
     'no step over 5 ms',
     'an idle worker at most 1 % of a core',
     'no cost for acquire and extend (taken as at most 1.03)',
-], seconds=(12, 300))
+], seconds=(10, 330))
 def worker(s):
     """distlock is preloaded, without events, since an UPDATE announces nothing, and
     autovacuum is off, since both tables are vacuumed before.
