@@ -60,7 +60,8 @@ def batch(s):
             'COMMIT;', MANY),
     }
     table = s.interleave('keys acquired in one statement', 'us a key',
-                         {'all': Bursts(large, ways, 1)}, turns=1)
+                         {'all': Bursts(large, ways, 1)}, turns=1,
+                         rounds=2 if s.quick else None)
     s.ratio('a key among 30,000, of one among 1,000', table, 'distlock, 30,000 keys',
             'distlock, 1,000 keys')
     s.ratio('30,000 keys, of PL/pgSQL', table, 'distlock, 30,000 keys', 'plpgsql, 30,000 keys')

@@ -39,9 +39,9 @@ def size(pg, name):
 ], seconds=(7, 260))
 def scale(s):
     """Not waiting for the disk. The rows are leases that are held; the pairs are
-    on 1,000 other keys. With --quick it is 50,000 instead of 1,000,000."""
+    on 1,000 other keys. With --quick it is 20,000 instead of 1,000,000."""
     pg = s.servers.pg()
-    many = 50000 if s.quick else 1000000
+    many = 20000 if s.quick else 1000000
     words = '{:,}'.format(many)
 
     # rows that are there
