@@ -33,7 +33,7 @@ class Form:
     def __init__(self, args):
         self.quick = args.quick
         self.rounds = args.rounds or (3 if args.quick else 13)
-        self.seconds = 0.15 if args.quick else 0.7     # for each way in each round
+        self.seconds = 0.15 if args.quick else 0.7      # for each way in each round
         self.turns = 4 if args.quick else 8             # in which that is divided
 
 
