@@ -177,6 +177,7 @@ is(one_row('distlock_worker', database => 'other')->{running}, 1, '... in the ot
 
 is(join(' ', map { one_row('distlock_locks', scope => $_)->{held} } 'lease', 'session', 'transaction'),
 	'1 1 1', 'locks of each scope');
+is((grep { $_->{scope} eq 'session' } rows('distlock_locks', $node, 'other'))[0]{held}, 0, '... and of none');
 cmp_ok(one_row('distlock_locks', scope => 'lease')->{longest_held_seconds}, '>', 0, '... with an age');
 $row = one_row('distlock_queue', %here);
 is("$row->{waiters} $row->{keys}", '2 1', 'the queue');
@@ -333,6 +334,27 @@ foreach (@looks)
 unlike($looks[0], qr/^per second/m, '... the first look knows no rates');
 like($looks[1], qr/^per second( +0\.0){7}$/m, '... the second does');
 unlike($out, qr/\033/, '... and no screen is cleared where there is none');
+
+# While something goes on
+$admin->query(<<'EOQ');
+CREATE PROCEDURE keep_going() LANGUAGE plpgsql AS $$
+BEGIN
+	WHILE NOT distlock.is_held('enough') LOOP
+		PERFORM distlock.release('key', distlock.acquire('key', '1 h'));
+		COMMIT;
+	END LOOP;
+END $$;
+EOQ
+my $busy = session($node);
+$busy->send('CALL keep_going()');
+await('something to happen',
+	sub { $admin->query('SELECT sum(releases) > 10 FROM distlock.stats WHERE database = current_database()') eq 't' });
+($status, $out, $err) = top($node, '--times', 2, '--every', '0.2');
+like($out, qr/^per second +[1-9][\d.]* +0\.0 +0\.0 +[1-9][\d.]* +0\.0 +0\.0 +0\.0$/m, 'top: rates');
+$admin->query("SELECT distlock.acquire('enough', '1 h')");
+$busy->result;
+$busy->quit;
+
 ($status, $out, $err) = top($standby, '--times', 2, '--every', 0);
 is("$status|$err", '0|', 'top: on a standby');
 like($out, qr/^distlock in postgres at [\d:]{8}: \d+ held, 0 waiting, worker off$/m, '... which has no worker');
