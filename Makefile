@@ -2,7 +2,7 @@ EXTENSION = distlock
 EXTVERSION = 1.0
 
 MODULE_big = distlock
-DATA = sql/distlock--1.0.sql
+DATA = $(sort $(wildcard sql/distlock--*.sql))
 SOURCES = $(sort $(wildcard src/*.c))
 HEADERS =
 
@@ -17,7 +17,7 @@ ifeq ($(WITH_REDIS),no)
 OBJS = $(patsubst %.c,%.o,$(filter-out $(REDIS_SOURCES),$(SOURCES)))
 else
 OBJS = $(patsubst %.c,%.o,$(filter-out src/mirrors_none.c,$(SOURCES)))
-ifneq ($(filter-out clean distclean installcheck indent indent-check,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out clean distclean dist installcheck indent indent-check,$(or $(MAKECMDGOALS),all)),)
 ifeq ($(shell $(PKG_CONFIG) --exists hiredis && echo yes),)
 $(error hiredis was not found: install libhiredis-dev and pkg-config, or run make WITH_REDIS=no)
 endif
@@ -43,7 +43,7 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 # test/sql, the schedules of the isolation tester in test/specs, the Perl in
 # test/t; what the first two shall print is in expected/ for both, since that
 # is where every version of PostgreSQL looks.
-REGRESS = $(sort $(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql)))
+REGRESS = $(filter-out $(REGRESS_SKIP),$(sort $(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql))))
 REGRESS_OPTS = --inputdir=test --load-extension=distlock
 ISOLATION = $(sort $(patsubst test/specs/%.spec,%,$(wildcard test/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=distlock
@@ -57,6 +57,14 @@ include $(PGXS)
 
 # Objects are few and headers fewer: when one of these changes, compile all.
 $(OBJS): $(wildcard src/*.h)
+
+# An archive for PGXN, of what is committed.  Its version, in META.json, is that of
+# the extension with a number for releases in which no SQL changes.
+DISTVERSION = $(shell sed -nE '1,/"version"/ s/.*"version": "(.*)".*/\1/p' META.json)
+.PHONY: dist
+dist:
+	git archive --format=zip --prefix=distlock-$(DISTVERSION)/ \
+		--output=distlock-$(DISTVERSION).zip HEAD
 
 # Layout of the code, see tools/indent.
 .PHONY: indent indent-check typedefs
