@@ -83,6 +83,8 @@ COMMENT ON SEQUENCE distlock.epoch_seq IS 'the epoch of the fence last begun';
 
 CREATE SEQUENCE distlock.incarnation_seq AS bigint NO CYCLE;
 REVOKE ALL ON SEQUENCE distlock.incarnation_seq FROM PUBLIC;
+-- who installed the extension, superuser or not, can dump and restore it
+GRANT SELECT, UPDATE ON SEQUENCE distlock.epoch_seq, distlock.incarnation_seq TO @extowner@;
 COMMENT ON SEQUENCE distlock.incarnation_seq IS 'digest of the incarnation of the data that the epoch belongs to';
 
 SELECT pg_catalog.pg_extension_config_dump('distlock.epoch_seq', '');

@@ -128,7 +128,7 @@ lock_table_error_unfit(void)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("table distlock.lock is not as this version of distlock expects it"),
 			 errdetail("A column, an index or another property has been changed, or the library and the extension are of different versions."),
-			 errhint("Undo the change (additional indexes cannot be used), or run ALTER EXTENSION distlock UPDATE.")));
+			 errhint("Undo the change (additional indexes cannot be used), run ALTER EXTENSION distlock UPDATE, or install the library of the extension's version.")));
 }
 
 LockTableState

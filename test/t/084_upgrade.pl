@@ -382,7 +382,7 @@ foreach my $call ("acquire('key', '1 h')", "try_acquire('key', '1 h')", "is_held
 	"force_release('key')")
 {
 	is($other->fails("SELECT distlock.$call"), '55000', "a library that is newer: $call");
-	like($other->stderr, qr/DETAIL: .* of different versions\.\nHINT: .* run ALTER EXTENSION distlock UPDATE\./,
+	like($other->stderr, qr/DETAIL: .* of different versions\.\nHINT: .* run ALTER EXTENSION distlock UPDATE\b/,
 		'... says what to do');
 }
 is($other->query('SELECT 1'), '1', '... and the session lives');
