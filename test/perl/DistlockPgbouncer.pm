@@ -132,7 +132,8 @@ sub stop
 	my ($self) = @_;
 	my $pid = delete $self->{pid} // return;
 
-	kill('TERM', $pid);
+	# Since 1.23, TERM lets it wait for its clients.
+	kill(version(1, 23) ? 'QUIT' : 'TERM', $pid);
 	await('PgBouncer to end', sub { waitpid($pid, WNOHANG) != 0 });
 	delete $running{$pid};
 	return;

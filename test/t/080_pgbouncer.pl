@@ -80,7 +80,8 @@ EOQ
 
 my $dir = PostgreSQL::Test::Utils::tempdir();
 
-# Run a script by all clients; returns the exit status and what it complained of.
+# Run a script by all clients, each in a thread of its own, since pgbench blocks when
+# it prepares; returns the exit status and what it complained of.
 sub bench
 {
 	my ($name, $protocol) = @_;
@@ -88,7 +89,7 @@ sub bench
 	my ($out, $err);
 
 	PostgreSQL::Test::Utils::append_to_file($file, $script{$name}) unless -e $file;
-	IPC::Run::run([ 'pgbench', '-n', '-c', $CLIENTS, '-j', 2, '-t', $name eq 'lease' ? 4 * $RUNS : $RUNS, '-M', $protocol, '-f', $file,
+	IPC::Run::run([ 'pgbench', '-n', '-c', $CLIENTS, '-j', $CLIENTS, '-t', $name eq 'lease' ? 4 * $RUNS : $RUNS, '-M', $protocol, '-f', $file,
 			$pooler->connstr('postgres') ], '>', \$out, '2>', \$err);
 	return ($? >> 8, $err);
 }
