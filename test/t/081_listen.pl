@@ -50,6 +50,8 @@ POSIX::mkfifo($gate, 0700) or die "could not make a pipe: $!";
 chomp(my ($include, $lib) = (qx(pg_config --includedir), qx(pg_config --libdir)));
 system_or_bail('cc', '-Wall', '-Werror', '-o', "$dir/wait", "$source/wait.c", "-I$include", "-I$include/postgresql", "-L$lib", '-lpq');
 
+my @started;
+
 # Start one: options are poll (in seconds), keys, listen (a connection string).
 sub waiter
 {
@@ -64,7 +66,17 @@ sub waiter
 		DATABASE_URL => $options{database} // $url, LISTEN_URL => $options{listen} // $url,
 		POLL => $kind eq 'libpq' ? 1000 * $poll : $poll);
 	$self->{run} = IPC::Run::start(\@command, '<', \undef, '>', \$self->{out}, '2>', \$self->{err});
+	push @started, $self;
 	return $self;
+}
+
+# A test that fails leaves none of them behind.
+END
+{
+	my $status = $?;
+
+	eval { $_->{run}->kill_kill(grace => 0) } foreach @started;
+	$? = $status;
 }
 
 # How often it was tried to get a lock, since the mark.
