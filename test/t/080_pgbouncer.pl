@@ -148,7 +148,7 @@ isnt($status, 0, 'prepared statements that the pooler does not know');
 like($err, qr/prepared statement "\w+" (does not|already) exist/, '... are an error');
 all_counted_alone('... and no client has counted along with another');
 $direct->query("SELECT distlock.force_release('key')");
-$direct->query('SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = \'client backend\'');
+$pooler->restart_with;
 
 # ---------------------------------------------------------------------------
 # What happens to waiters

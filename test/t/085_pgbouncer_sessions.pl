@@ -106,6 +106,20 @@ $one->query('RESET distlock.durable');
 is($one->query('BEGIN; SET LOCAL distlock.durable = off; SHOW distlock.durable; COMMIT; SHOW distlock.durable'), "off\non",
 	'... SET LOCAL is not');
 
+# The views have a process of the server, and what that is called now.
+{
+	local $ENV{PGAPPNAME} = 'app of one';
+	$_->quit foreach $one, $two;
+	$one = session($pooler, 'postgres');
+	$ENV{PGAPPNAME} = 'app of two';
+	$two = session($pooler, 'postgres');
+}
+$one->query("SELECT distlock.acquire_with_token('key', 'one', '1 h', owner => 'client one')");
+$two->query('SELECT 1');
+is($direct->query('SELECT application_name, owner FROM distlock.locks'), 'app of two|client one',
+	'a lock shows under the name of who uses the connection now, and with its own owner');
+$one->query("SELECT distlock.release('key', 'one')");
+
 # ---------------------------------------------------------------------------
 # Statement mode
 # ---------------------------------------------------------------------------
