@@ -15,6 +15,7 @@ DATABASE_URL says where; poolers in transaction mode will do.  Needs psycopg 3.
 """
 import os
 import random
+import secrets
 import subprocess
 import sys
 
@@ -30,10 +31,10 @@ def ask(sql, *arguments):
 
 def claim(keys):
     """The first that is free, beginning anywhere, so that not all begin with the same."""
+    token = secrets.token_hex(16)
     for key in random.sample(keys, len(keys)):
-        token = ask("SELECT distlock.try_acquire(%s, %s * interval '1 s', owner => %s)",
-                    key, TTL, os.uname().nodename)
-        if token:
+        if ask("SELECT distlock.try_acquire_with_token(%s, %s, %s * interval '1 s', owner => %s)",
+               key, token, TTL, os.uname().nodename):
             return key, token
     sys.exit(75)
 

@@ -224,6 +224,33 @@ is(join(' ', sort map { status($_) == 0 ? 'done' : 'failed' } @instances), 'done
 	'when one dies on the way, another one goes on');
 is(applied(), '001_person.sql 002_gate.sql 003_wrong.sql 004_next.sql', '... to the end');
 
+# A tool of somebody else's, as docs/recipes.md has it
+my ($around) = slurp_file("$FindBin::RealBin/../../docs/recipes.md") =~ /^```bash\n(.*?)^```/ms;
+PostgreSQL::Test::Utils::append_to_file("$dir/the-migration-tool", <<'EOF');
+#!/bin/sh
+psql -XAtqc "INSERT INTO tool SELECT count(*) FROM distlock.locks WHERE key = 'schema'; SELECT FROM gate"
+EOF
+chmod 0755, "$dir/the-migration-tool";
+$session->query('CREATE TABLE tool (locks int)');
+{
+	local $ENV{PATH} = "$dir:$ENV{PATH}";
+
+	close_gate();
+	@instances = map { start('bash', '-c', $around) } 1, 2;
+	await_at_gate(1);
+	await_waiters($node, 'schema', 1);
+	open_gate();
+	is(join(' ', map { status($_) } @instances), '0 0', 'a migration tool runs while another connection has the lock')
+	  or diag map { errors($_) } @instances;
+	is($session->query("SELECT string_agg(locks::text, ' ') FROM tool"), '1 1', '... each time');
+	close_gate();
+	@instances = start('bash', '-c', $around);
+	await_at_gate(1);
+	$session->query("SELECT distlock.force_release('schema')");
+	open_gate();
+	isnt(status($instances[0]), 0, '... and it is an error when the lock was lost meanwhile');
+}
+
 # ---------------------------------------------------------------------------
 # claim.sql
 # ---------------------------------------------------------------------------
