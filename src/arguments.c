@@ -16,6 +16,7 @@
 #include "arguments.h"
 #include "duration.h"
 #include "key.h"
+#include "settings.h"
 #include "token.h"
 
 static bool is_word(const text *value, const char *word);
@@ -73,7 +74,15 @@ argument_scope(FunctionCallInfo fcinfo, int number)
 	if (is_word(scope, "transaction"))
 		return SCOPE_TRANSACTION;
 	if (is_word(scope, "session"))
+	{
+		if (!setting_session_scope)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("scope \"session\" is switched off"),
+					 errdetail("distlock.session_scope is off, as for connections that a pooler hands out by the transaction: the lock would be the connection's, not the client's."),
+					 errhint("Use scope \"lease\", or a connection of your own.")));
 		return SCOPE_SESSION;
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unknown scope"),

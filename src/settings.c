@@ -25,6 +25,7 @@
 #define DEFAULT_MAX_DATABASES 8
 
 bool		setting_durable = true;
+bool		setting_session_scope = true;
 int			setting_events = 0;
 int			setting_expiry_warning = 0;
 int			setting_max_databases = DEFAULT_MAX_DATABASES;
@@ -108,6 +109,15 @@ settings_define(void)
 							PGC_SIGHUP,
 							GUC_UNIT_MS,
 							NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("distlock.session_scope",
+							 "Allows locks of scope \"session\".",
+							 "Switch it off for connections that a pooler hands out by the transaction.",
+							 &setting_session_scope,
+							 true,
+							 PGC_USERSET,
+							 0,
+							 NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("distlock.track",
 							 "Counts what happens to locks, for the statistics.",

@@ -26,6 +26,9 @@ extern int	setting_naptime;
 /* distlock.purge_after: free rows are kept so long, in milliseconds. */
 extern int	setting_purge_after;
 
+/* distlock.session_scope: locks of scope "session" may be asked for. */
+extern bool setting_session_scope;
+
 /* distlock.track: keep statistics. */
 extern bool setting_track;
 

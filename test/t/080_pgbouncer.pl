@@ -50,7 +50,7 @@ BEGIN
 END $$;
 EOQ
 
-# A lease over three transactions, and its waits are short: see 084_pgbouncer_pool.pl.
+# A lease over three transactions, and its waits are short: see 088_pgbouncer_pool.pl.
 my %script;
 $script{lease} = <<'EOQ';
 SELECT coalesce(distlock.try_acquire_with_token('key', 'client ' || :client_id, '1 min', wait => '2 ms'), 0) AS fence,

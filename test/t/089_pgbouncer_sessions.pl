@@ -16,7 +16,8 @@ use Test::More;
 
 skip_without_pgbouncer();
 my $node = new_node('main', conf => 'client_connection_check_interval = 10ms');
-my $pooler = DistlockPgbouncer->new($node, 'transaction', default_pool_size => 2);
+my $pooler = DistlockPgbouncer->new($node, 'transaction', default_pool_size => 2,
+	aliases => { guarded => "dbname=postgres connect_query='SET distlock.session_scope = off'" });
 my $direct = session($node);
 $direct->query(<<'EOQ');
 CREATE TABLE precious (who text);
@@ -79,6 +80,32 @@ await('the connection to be reset', sub { is_held() eq 'f' });
 pass('server_reset_query_always: the lock ends with the transaction');
 $one->query("SELECT distlock.acquire_with_token('key', 'one', '1 h')");
 is($one->query("SELECT distlock.try_release('key', 'one')"), 't', '... a lease does not');
+
+# Switched off, by the administrator or by the pooler, it is an error that says why.
+for my $how ('the database', 'connect_query')
+{
+	my $what = "switched off by $how";
+
+	$one->quit;
+	$direct->query('ALTER DATABASE postgres SET distlock.session_scope = off') if $how eq 'the database';
+	$pooler->restart_with(server_reset_query_always => 0);
+	$one = session($pooler, $how eq 'connect_query' ? 'guarded' : 'postgres');
+	for my $call ("acquire('key', '1 min', scope => 'session')",
+		"try_acquire('key', '1 min', scope => 'session')",
+		"acquire_with_token('key', 'one', '1 min', scope => 'session')")
+	{
+		is($one->fails("SELECT distlock.$call"), '0A000', "$what: $call");
+	}
+	like($one->stderr, qr/DETAIL: .*pooler.*\nHINT: .*lease/, '... says why, and what to do');
+	is(is_held(), 'f', '... nothing is locked');
+	is($one->query("SELECT distlock.acquire_with_token('key', 'one', '1 h') > 0,
+		distlock.try_release('key', 'one')"), 't|t', '... leases work');
+	$one->query("CALL distlock.run_exclusively('key', '1 min', 'SELECT 1')");
+	is($one->sqlstate, '', '... and run_exclusively');
+	$direct->query('ALTER DATABASE postgres RESET distlock.session_scope');
+}
+is($direct->query("SELECT distlock.acquire_with_token('key', 'one', '1 h', scope => 'session') > 0,
+	distlock.try_release('key', 'one')"), 't|t', 'a connection of its own has it');
 
 # ---------------------------------------------------------------------------
 # Transaction mode: LISTEN, SET
