@@ -1,14 +1,13 @@
-// Pay interest, branch by branch, under a lock: Java 17 and the JDBC driver.
+// Pay interest, branch by branch, under a lock: Java 17 and the JDBC driver of PostgreSQL.
 import java.sql.*;
 import java.util.concurrent.*;
 import org.postgresql.PGConnection;
 
 public class Interest {
-    static final String URL = System.getenv().getOrDefault("JDBC_URL", "jdbc:postgresql:bank"),
-        PAY = "SELECT pay_interest(branch, rate, distlock.guard('interest', ?)) FROM next_branch()";
+    static final String PAY =
+        "SELECT pay_interest(branch, rate, distlock.guard('interest', ?)) FROM next_branch()";
 
     static class LockLostException extends SQLException {
-        private static final long serialVersionUID = 1;
         LockLostException(Throwable cause) { super("lost: the lock is not ours any more", cause); }
     }
 
@@ -20,26 +19,26 @@ public class Interest {
         }
     }
 
+    /** A lock that is kept until close(); what runs under it when it is lost is cancelled. */
     static class Lease implements AutoCloseable {
-        private final ScheduledExecutorService timer = Executors.newScheduledThreadPool(2, run -> {
-            Thread thread = new Thread(run);
-            thread.setDaemon(true);
-            return thread;
-        });
-        private final Connection work;
-        private final String key, token;
+        private final ScheduledExecutorService timer = Executors.newScheduledThreadPool(2);
+        private final String url, key, token;
         private final long ttl;
+        private final Connection work;
+        private volatile Connection heart;
         private volatile long deadline;
-        private Connection heart;
 
-        Lease(Connection work, String key, int ttl, int wait) throws SQLException, TimeoutException {
+        Lease(String url, String key, int ttl, int wait) throws SQLException, TimeoutException {
+            work = DriverManager.getConnection(url);
             try {
-                token = call(work, "SELECT distlock.acquire(?, ?::interval, ?::interval)", key, ttl + " s", wait + " s");
+                token = call(work, "SELECT distlock.acquire(?, ttl => ?::interval, wait => ?::interval)",
+                    key, ttl + " s", wait + " s");
             } catch (SQLException e) {
-                if ("55P03".equals(e.getSQLState())) throw new TimeoutException("refused: somebody else is at it");
-                throw e;
+                work.close();
+                if (!"55P03".equals(e.getSQLState())) throw e;
+                throw new TimeoutException("refused: somebody else is at it");
             }
-            this.work = work;
+            this.url = url;
             this.key = key;
             this.ttl = TimeUnit.SECONDS.toNanos(ttl);
             deadline = System.nanoTime() + this.ttl;
@@ -50,22 +49,22 @@ public class Interest {
         private void extend() {
             long began = System.nanoTime(), pause = ttl / 12;
             try {
-                if (heart == null || heart.isClosed()) heart = DriverManager.getConnection(URL);
-                deadline = call(heart, "SELECT distlock.try_extend(?, ?)", key, token) != null ? began + ttl : began;
+                if (heart == null || heart.isClosed()) heart = DriverManager.getConnection(url);
+                boolean held = call(heart, "SELECT distlock.try_extend(?, ?)", key, token) != null;
+                deadline = held ? began + ttl : began;
                 pause = ttl / 3;
             } catch (SQLException e) { } // no connection: try again, as long as the lease lasts
             timer.schedule(this::extend, pause, TimeUnit.NANOSECONDS);
         }
 
         private void watch() {
-            try {
-                if (isLost()) work.unwrap(PGConnection.class).cancelQuery(); // again and again
+            try { // again and again: there may be nothing to cancel just now
+                if (isLost()) work.unwrap(PGConnection.class).cancelQuery();
             } catch (SQLException e) { }
         }
 
         boolean isLost() { return System.nanoTime() - deadline >= 0; }
 
-        /** Run a statement; what is under way when the lock is lost is cancelled. */
         String run(String sql) throws SQLException {
             try {
                 return call(work, sql, token);
@@ -74,17 +73,19 @@ public class Interest {
             }
         }
 
-        @Override public void close() {
+        @Override public void close() throws SQLException {
             timer.shutdownNow();
-            try {
-                if (!isLost()) call(work, "SELECT distlock.try_release(?, ?)", key, token);
-            } catch (SQLException e) { } // the ttl ends the lease
+            try (Connection closed = work) { // should the release fail, the ttl ends the lease
+                if (!isLost()) call(closed, "SELECT distlock.try_release(?, ?)", key, token);
+            } finally {
+                if (heart != null) heart.abort(Runnable::run); // it may hang
+            }
         }
     }
 
     public static void main(String[] args) throws SQLException {
-        int ttl = args.length > 0 ? Integer.parseInt(args[0]) : 30, wait = args.length > 1 ? Integer.parseInt(args[1]) : 600;
-        try (Connection work = DriverManager.getConnection(URL); Lease lease = new Lease(work, "interest", ttl, wait)) {
+        int ttl = Integer.parseInt(args[1]), wait = Integer.parseInt(args[2]);
+        try (Lease lease = new Lease(args[0], "interest", ttl, wait)) {
             for (String paid; (paid = lease.run(PAY)) != null;) System.out.println(paid);
             System.out.println("done");
         } catch (TimeoutException | LockLostException e) {

@@ -1,6 +1,7 @@
-/* Pay interest, branch by branch, under a lock: C and libpq, in one thread. */
+/* Pay interest, branch by branch, under a lock: C and libpq, with a thread for the heart-beat. */
 #include <libpq-fe.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,8 @@
 
 static PGconn *work, *heart;
 static const char *lock[] = {"interest", NULL};		/* key and token */
-static double ttl, deadline;						/* seconds */
+static double ttl;
+static _Atomic double deadline;						/* the lease may be over after that */
 
 static double now(void)
 {
@@ -20,53 +22,51 @@ static double now(void)
 	return t.tv_sec + t.tv_nsec / 1e9;
 }
 
-/* Note the answer to the heart-beat before, and send one when it is time. */
-static void beat(void)
+/* Extend the lease again and again. */
+static void *keep(void *unused)
 {
-	static double began, next;
-	PGresult *res;
-
-	if (began > 0 && (!PQconsumeInput(heart) || !PQisBusy(heart)))
+	for (;;)
 	{
-		for (; (res = PQgetResult(heart)) != NULL; PQclear(res))
-			if (PQresultStatus(res) == PGRES_TUPLES_OK)
-			{
-				deadline = PQgetisnull(res, 0, 0) ? 0 : began + ttl;
-				next = began + ttl / 3;
-			}
-		began = 0;
+		double began = now(), pause = ttl / 12;
+		PGresult *res;
+
+		if (PQstatus(heart) != CONNECTION_OK)	/* try again, as long as the lease lasts */
+			PQreset(heart);
+		res = PQexecParams(heart, "SELECT distlock.try_extend($1, $2)",
+						   2, NULL, lock, NULL, NULL, 0);
+		if (PQresultStatus(res) == PGRES_TUPLES_OK)
+		{
+			deadline = PQgetisnull(res, 0, 0) ? 0 : began + ttl;
+			pause = ttl / 3;
+		}
+		PQclear(res);
+		poll(NULL, 0, (int) (pause * 1000));
 	}
-	if (began > 0 || now() < next)
-		return;
-	if (PQstatus(heart) != CONNECTION_OK)	/* again, as long as the lease lasts */
-		PQreset(heart);
-	began = now();
-	next = began + ttl / 12;
-	if (!PQsendQueryParams(heart, "SELECT distlock.try_extend($1, $2)", 2, NULL,
-						   lock, NULL, NULL, 0))
-		began = 0;
+	return unused;
 }
 
-/*
- * Run a statement under the lock, and keep the lock meanwhile.  Returns its
- * result, or NULL when the lock is lost: the statement is cancelled then.
- */
+static int failed_with(const PGresult *res, const char *sqlstate)
+{
+	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+
+	return state != NULL && strcmp(state, sqlstate) == 0;
+}
+
+/* Run a statement under the lock; when that is lost, cancel it and return NULL. */
 static PGresult *run(const char *sql)
 {
 	PGresult *res, *more;
-	const char *state;
 
 	PQsendQueryParams(work, sql, 2, NULL, lock, NULL, NULL, 0);
 	while (PQconsumeInput(work) && PQisBusy(work))
 	{
-		struct pollfd fds[] = {{PQsocket(work), POLLIN, 0}, {PQsocket(heart), POLLIN, 0}};
+		struct pollfd fd = {PQsocket(work), POLLIN, 0};
 
-		poll(fds, 2, 100);
-		beat();
+		poll(&fd, 1, 100);
 		if (now() >= deadline)
 		{
-			PGcancel   *cancel = PQgetCancel(work);
-			char		error[256];
+			PGcancel *cancel = PQgetCancel(work);
+			char error[256];
 
 			PQcancel(cancel, error, sizeof(error));
 			PQfreeCancel(cancel);
@@ -75,33 +75,32 @@ static PGresult *run(const char *sql)
 	}
 	for (res = PQgetResult(work); (more = PQgetResult(work)) != NULL;)
 		PQclear(more);
-	state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
-	return state && strcmp(state, "LK001") == 0 ? NULL : res;
+	return failed_with(res, "LK001") ? NULL : res;
 }
 
 static int quit(const char *message)
 {
 	fprintf(stderr, "%s\n", message);
-	return 1;
+	return EXIT_FAILURE;
 }
 
 int main(int argc, char **argv)
 {
 	const char *values[] = {lock[0], argc > 1 ? argv[1] : "30", argc > 2 ? argv[2] : "600"};
-	const char *state;
+	pthread_t keeper;
 	PGresult *res;
 
 	work = PQconnectdb("");
-	heart = PQconnectdb("connect_timeout=2");
+	heart = PQconnectdb("");
 	ttl = atof(values[1]);
 	res = PQexecParams(work, "SELECT distlock.acquire($1, make_interval(secs => $2),"
 					   " make_interval(secs => $3))", 3, NULL, values, NULL, NULL, 0);
-	state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 	if (PQresultStatus(res) != PGRES_TUPLES_OK)
-		return quit(state && strcmp(state, "55P03") == 0 ?
-					"refused: somebody else is at it" : PQerrorMessage(work));
+		return quit(failed_with(res, "55P03") ? "refused: somebody else is at it" :
+					PQerrorMessage(work));
 	lock[1] = PQgetvalue(res, 0, 0);
 	deadline = now() + ttl;
+	pthread_create(&keeper, NULL, keep, NULL);
 	while ((res = run(PAY)) != NULL && PQntuples(res) > 0)
 	{
 		puts(PQgetvalue(res, 0, 0));
@@ -114,5 +113,5 @@ int main(int argc, char **argv)
 	if (PQresultStatus(res) != PGRES_TUPLES_OK)
 		return quit(PQresultErrorMessage(res));
 	puts("done");
-	return 0;
+	return EXIT_SUCCESS;
 }

@@ -36,10 +36,10 @@ my %command = (
 );
 my %build = (
 	c => 'cc -Wall -Wextra -Werror -I"$(pg_config --includedir)" -L"$(pg_config --libdir)"'
-	  . " -o $built/interest-c $examples/interest.c -lpq",
+	  . " -o $built/interest-c $examples/interest.c -lpq -pthread",
 	go => "GO111MODULE=off GOPATH=/usr/share/gocode GOCACHE=$built/cache GOFLAGS="
 	  . " go build -o $built/interest-go $examples/interest.go",
-	java => "javac -Xlint:all -Werror -cp /usr/share/java/postgresql.jar -d $built"
+	java => "javac -Xlint:all,-serial -Werror -cp /usr/share/java/postgresql.jar -d $built"
 	  . " $examples/Interest.java",
 );
 
@@ -51,7 +51,7 @@ foreach (@programs)
 }
 
 my $node = new_node('main', conf => <<'EOC');
-# JDBC knows no other way
+# JDBC has no other way
 listen_addresses = '127.0.0.1'
 max_connections = 150
 # statements that fail are logged all the same
@@ -98,11 +98,11 @@ sub start
 		$ENV{PGPORT} = $node->port;
 		$ENV{PGUSER} = $role;
 		$ENV{PGDATABASE} = $dbname;
-		$ENV{JDBC_URL} = sprintf 'jdbc:postgresql://127.0.0.1:%d/%s?user=%s',
+		my @url = $program ne 'java' ? () : sprintf 'jdbc:postgresql://127.0.0.1:%d/%s?user=%s',
 		  $node->port, $dbname, $role;
 		# A group of its own, so that all of it can be stopped.
 		setpgrp;
-		exec @{ $command{$program} }, $ttl, $wait or POSIX::_exit(127);
+		exec @{ $command{$program} }, @url, $ttl, $wait or POSIX::_exit(127);
 	}
 	return { program => $program, dbname => $dbname, pid => $pid, files => $files };
 }
