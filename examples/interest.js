@@ -31,12 +31,15 @@ async function withLock(work, key, ttl, wait, job) {
       try {
         const began = performance.now();
         heart ??= await connect();
-        const { rows } = await heart.query('SELECT distlock.try_extend($1, $2) AS held', [key, token]);
+        const { rows } = await heart.query(
+          'SELECT distlock.try_extend($1, $2) AS held', [key, token]);
+        if (done.signal.aborted) break;
         clearTimeout(alarm);
         alarm = setTimeout(lose, rows[0].held ? began + ttl - performance.now() : 0);
         pause = ttl / 3;
       } catch { // no connection: another one, as long as the lease lasts
-        heart = heart?.end() && undefined;
+        heart?.end();
+        heart = undefined;
       }
       await sleep(pause, null, { signal: done.signal }).catch(() => {});
     }
@@ -50,8 +53,10 @@ async function withLock(work, key, ttl, wait, job) {
   } finally {
     done.abort();
     clearTimeout(alarm);
-    if (lost.signal.aborted) heart?.end(); // it may hang
-    else await work.query('SELECT distlock.try_release($1, $2)', [key, token]).catch(() => {});
+    heart?.end(); // also if it hangs
+    if (!lost.signal.aborted) { // should this fail, the ttl ends the lease
+      await work.query('SELECT distlock.try_release($1, $2)', [key, token]).catch(() => {});
+    }
   }
 }
 
@@ -60,7 +65,11 @@ async function main(ttl = 30, wait = 600) {
   try {
     await withLock(work, 'interest', ttl * 1000, wait * 1000, async (token, signal) => {
       signal.onabort = () => work.end(); // ends the query under way, with an error
-      for (let rows; ({ rows } = await work.query(PAY, [token])).rows.length > 0;) console.log(rows[0].pay_interest);
+      for (;;) {
+        const { rows: [paid] } = await work.query(PAY, [token]);
+        if (!paid) break;
+        console.log(paid.pay_interest);
+      }
     });
     console.log('done');
   } finally {
@@ -68,4 +77,7 @@ async function main(ttl = 30, wait = 600) {
   }
 }
 
-main(...process.argv.slice(2)).catch((error) => { console.error(error.message); process.exitCode = 1; });
+main(...process.argv.slice(2)).catch((error) => {
+  console.error(error.message);
+  process.exitCode = 1;
+});
