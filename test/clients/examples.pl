@@ -224,6 +224,12 @@ sub is_expected
 	my $text = transcript($run);
 
 	$after->($run) if $after;
+	# The server may still be at a statement of a client that has gone.
+	await_sql($run->{dbname}, 'the end of all statements', <<'EOQ');
+SELECT count(*) = 0 FROM pg_stat_activity
+WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()
+	AND backend_type = 'client backend'
+EOQ
 	is($text . state_of($run->{dbname}), $expected{$scenario}, "$scenario: $run->{program}")
 	  or diag(slurp_file("$run->{files}.err"));
 	return;
@@ -383,11 +389,6 @@ scenario(
 			"SELECT expires_at < clock_timestamp() FROM distlock.lock WHERE key = 'interest'");
 		$taker{ $run->{dbname} }->query('ROLLBACK');
 		$taker{ $run->{dbname} }->quit;
-		await_sql($run->{dbname}, 'the heart-beat to end', <<'EOQ');
-SELECT count(*) = 0 FROM pg_stat_activity
-WHERE datname = current_database() AND query ~ 'distlock.(try_)?extend' AND state = 'active'
-	AND pid <> pg_backend_pid()
-EOQ
 		opened($run);
 	});
 
