@@ -1,4 +1,4 @@
-// Pay interest, branch by branch, under a lock: Java 17 and the JDBC driver of PostgreSQL.
+// Pay interest, branch by branch, under a lock: Java 11 or later and PostgreSQL's JDBC driver.
 import java.sql.*;
 import java.util.concurrent.*;
 import org.postgresql.PGConnection;

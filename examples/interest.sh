@@ -43,13 +43,15 @@ token=$(sql "SELECT distlock.try_acquire('interest', ttl => '$ttl s', wait => '$
 [ -n "$token" ] || { echo "refused: somebody else is at it" >&2; exit 1; }
 keep 2>/dev/null & keeper=$!
 pay & work=$!
+# Neither goes on without us; psql cancels its statement when it is interrupted.
+trap '{ kill -- -$keeper; kill -INT -- -$work; } 2>/dev/null' EXIT
+trap 'exit 1' INT TERM
 wait -n -p ended $keeper $work
 status=$?
-{ kill -- -$keeper && wait $keeper; } 2>/dev/null
 if [ "$ended" = $keeper ] || [ $status = 75 ]; then
-	kill -INT -- -$work 2>/dev/null # psql cancels its statement
 	echo "lost: the lock is not ours any more" >&2
 	exit 1
 fi
+# Should this fail, the ttl ends the lease.
 sql "SELECT distlock.try_release('interest', current_setting('lock.token'))" >/dev/null
 [ $status = 0 ] && echo "done"
