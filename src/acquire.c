@@ -26,14 +26,6 @@
  * Who is granted the lock at the head of the queue leaves it at once or, if its
  * transaction ends with the statement, at the commit (commits_soon()).
  *
- * Deadlocks.  A search costs the cube of the length of a queue, some 20 ms with
- * 1,000 waiting, during which nobody can take any lock; if all of them searched
- * after deadlock_timeout the server would stand still for as many seconds.  A
- * circle closes when somebody starts to wait for whom somebody waits already; so who
- * joins a queue while nobody can be waiting for him has nothing to search for.  That
- * is not quite certain (may_be_waited_for()), hence a search all the same, but late
- * and at another time than the others'.  The head searches as everybody does.
- *
  * Why a live holder does not queue: its token is a right to the lock now; to
  * wait behind those who wait for it to go would be a deadlock.
  *
@@ -48,6 +40,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "deadlock.h"
 #include "duration.h"
 #include "errors.h"
 #include "hold.h"
@@ -103,8 +96,6 @@ static bool acquire_by_retrying(const AcquireRequest *request, Grant *grant,
 								Refusal *refusal);
 static bool acquire_by_queueing(const AcquireRequest *request, Grant *grant,
 								Refusal *refusal);
-static bool may_be_waited_for(void);
-static int	late_deadlock_check(void);
 static bool commits_soon(const AcquireRequest *request);
 static bool acquire_as_head(const AcquireRequest *request,
 							const WaitBudget *budget, Grant *grant,
@@ -126,6 +117,8 @@ static RenewResult renew(const AcquireRequest *request,
 						 const WaitBudget *budget, Grant *grant,
 						 Refusal *refusal);
 static void refuse_held(const LockRow *row, TimestampTz now, Refusal *refusal);
+static void refuse_by_look(const LockKey *key, const LockLook *look,
+						   TimestampTz now, Refusal *refusal);
 static void refuse_changing(const LockKey *key, Refusal *refusal);
 static void lock_key(void *arg);
 static void lock_queue(void *arg);
@@ -298,28 +291,6 @@ acquire_by_retrying(const AcquireRequest *request, Grant *grant,
 	return granted;
 }
 
-/*
- * Whether somebody may wait for this transaction, so that to wait may close a
- * circle, as far as that is known: of the locks that a session has taken with
- * other functions, nothing is.
- */
-static bool
-may_be_waited_for(void)
-{
-	return IsTransactionBlock() || GetCurrentTransactionNestLevel() > 1 ||
-		TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
-		key_lock_any_held() || session_lock_was_taken();
-}
-
-/*
- * In milliseconds: one to ten minutes, others in other sessions.
- */
-static int
-late_deadlock_check(void)
-{
-	return 60 * 1000 + MyProcPid * INT64CONST(7919) % (9 * 60 * 1000);
-}
-
 static bool
 acquire_by_queueing(const AcquireRequest *request, Grant *grant,
 					Refusal *refusal)
@@ -329,12 +300,12 @@ acquire_by_queueing(const AcquireRequest *request, Grant *grant,
 	TimestampTz until = since + request->wait;
 	WaitBudget	budget;
 	WaitBudget	in_queue;
+	LockLook	look;
 	bool		granted = false;
 
 	wait_begin(&budget, request->wait);
 	in_queue = budget;
-	if (!may_be_waited_for())
-		wait_put_off_deadlock_check(&in_queue, late_deadlock_check());
+	wait_put_off_deadlock_check(&in_queue, deadlock_search_delay());
 	queue_note_put(since, until);
 	if (queue_lock_try(key) ||
 		wait_for_lock(&in_queue, lock_queue, unconstify(LockKey *, key)))
@@ -343,22 +314,28 @@ acquire_by_queueing(const AcquireRequest *request, Grant *grant,
 		if (!granted || !commits_soon(request))
 			queue_lock_let_go(key);
 	}
+	else
+	{
+		/* The lock may have changed hands since the first look. */
+		look_at(key, &look);
+		refuse_by_look(key, &look, GetCurrentTimestamp(), refusal);
+	}
 	queue_note_remove(since, until);
 	return granted;
 }
 
 /*
- * Will the grant be committed at the end of the statement?  Then the next in line
- * comes to the head of the queue with the locks of this transaction.  Any earlier,
- * and it would wake only to wait for the commit, and take the processor from it.
- * A transaction that goes on for long does not keep the queue: who wants the lock
- * then is told who has it.
+ * Is the grant all there is to the transaction, as far as can be seen, so that it
+ * is committed with the statement?  Then the next in line comes to the head of the
+ * queue with the locks of this transaction.  Any earlier, and it would wake only to
+ * wait for the commit, and take the processor from it.  (A statement that goes on,
+ * or a pipeline, keeps the queue along with the key; that does no harm.)
  */
 static bool
 commits_soon(const AcquireRequest *request)
 {
 	return request->scope != SCOPE_TRANSACTION && !IsTransactionBlock() &&
-		GetCurrentTransactionNestLevel() == 1;
+		GetCurrentTransactionNestLevel() == 1 && key_lock_count() == 1;
 }
 
 static bool
@@ -390,7 +367,6 @@ take_turn_as_head(const AcquireRequest *request, const WaitBudget *budget,
 	KeyLockWait wait = {key, grant_mode(request)};
 	LockTable	table;
 	LockLook	look;
-	const LockRow *holder;
 	TimestampTz now;
 	bool		over;
 
@@ -425,11 +401,7 @@ take_turn_as_head(const AcquireRequest *request, const WaitBudget *budget,
 	{
 		if (!wait_for_lock(budget, lock_key, &wait))
 		{
-			holder = look_holder(&look, now);
-			if (holder != NULL)
-				refuse_held(holder, now, refusal);
-			else
-				refuse_changing(key, refusal);
+			refuse_by_look(key, &look, now, refusal);
 			return false;
 		}
 		wait_check_client();
@@ -659,6 +631,18 @@ refuse_held(const LockRow *row, TimestampTz now, Refusal *refusal)
 	refusal->pid = row->pid;
 	end = holder_end(row);
 	refusal->remaining = end == DT_NOEND ? -1 : end <= now ? 0 : end - now;
+}
+
+static void
+refuse_by_look(const LockKey *key, const LockLook *look, TimestampTz now,
+			   Refusal *refusal)
+{
+	const LockRow *holder = look_holder(look, now);
+
+	if (holder != NULL)
+		refuse_held(holder, now, refusal);
+	else
+		refuse_changing(key, refusal);
 }
 
 static void

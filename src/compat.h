@@ -261,6 +261,34 @@ compat_my_proc(void)
 #endif
 }
 
+/*
+ * Does this process hold any lock of the lock manager?  For what it is used, no
+ * lock is needed to look: others only move ours from one place to the other.
+ */
+static inline bool
+compat_any_lock_held(void)
+{
+#if PG_VERSION_NUM >= 180000
+	for (int i = 0; i < FastPathLockGroupsPerBackend; i++)
+		if (MyProc->fpLockBits[i] != 0)
+			return true;
+#else
+	if (MyProc->fpLockBits != 0)
+		return true;
+#endif
+	for (int i = 0; i < NUM_LOCK_PARTITIONS; i++)
+	{
+#if PG_VERSION_NUM >= 160000
+		if (!dlist_is_empty(&MyProc->myProcLocks[i]))
+			return true;
+#else
+		if (!SHMQueueEmpty(&MyProc->myProcLocks[i]))
+			return true;
+#endif
+	}
+	return false;
+}
+
 static inline uint32
 compat_wait_event_worker(void)
 {

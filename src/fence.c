@@ -154,6 +154,8 @@ fence_epoch(void)
 
 	ensure_epoch(relations_oid(REL_FENCE_SEQ));
 	sequence_read(relations_oid(REL_EPOCH_SEQ), &epoch);
+	/* Whoever is beginning it now may not have got it to the disk yet. */
+	XLogFlush(epoch.lsn);
 	return epoch.is_called ? epoch.last_value : 0;
 }
 
@@ -174,6 +176,9 @@ ensure_epoch(Oid fence_seq)
 	int64		incarnation = current_incarnation(fence_seq);
 	SequenceState recorded;
 
+	/* First, so that the counter is above all that was given out here. */
+	ensure_start(fence_seq);
+
 	sequence_read(incarnation_seq, &recorded);
 	if (!recorded.is_called || recorded.last_value != incarnation)
 	{
@@ -189,7 +194,6 @@ ensure_epoch(Oid fence_seq)
 
 	/* A record set by another session may not have reached the disk. */
 	sequence_flush(incarnation_seq);
-	ensure_start(fence_seq);
 	limit_on_disk = 0;
 	verified_sequence = fence_seq;
 }
@@ -234,11 +238,11 @@ raise_limit(int64 fence)
 	SequenceState limit;
 
 	sequence_read(limit_seq, &limit);
-	if (limit.last_value < fence)
+	if (!limit.is_called || limit.last_value < fence)
 	{
 		epoch_lock_take();
 		sequence_read(limit_seq, &limit);
-		if (limit.last_value < fence)
+		if (!limit.is_called || limit.last_value < fence)
 			sequence_set(limit_seq, fence > PG_INT64_MAX - RESERVE ?
 						 PG_INT64_MAX : fence + RESERVE);
 		epoch_lock_let_go();
@@ -270,7 +274,7 @@ begin_epoch(Oid fence_seq, int64 above)
 	sequence_read(limit_seq, &limit);
 	sequence_read(epoch_seq, &epoch_before);
 
-	seen = Max(Max(fence.last_value, limit.last_value), above);
+	seen = Max(fence.last_value, above);
 	if (epoch_before.is_called)
 		seen = Max(seen, epoch_before.last_value);
 	if (seen > PG_INT64_MAX - 2 * EPOCH_MARGIN)
@@ -283,7 +287,8 @@ begin_epoch(Oid fence_seq, int64 above)
 		epoch = seen + EPOCH_MARGIN;
 
 	sequence_set(epoch_seq, epoch);
-	sequence_set(limit_seq, epoch);
+	if (limit.last_value < epoch)
+		sequence_set(limit_seq, epoch);
 	sequence_set(fence_seq, epoch);
 	sequence_flush(fence_seq);
 	return epoch;

@@ -46,10 +46,10 @@ static int	levels_allocated = 0;
 static uint64 locked_filter[FILTER_BITS / 64];
 static bool filter_is_used = false;
 
-bool
-key_lock_any_held(void)
+int
+key_lock_count(void)
 {
-	return keys_locked > 0;
+	return keys_locked;
 }
 
 bool

@@ -31,8 +31,8 @@
 /* Does this transaction hold the key lock, in whatever mode? */
 extern bool key_lock_held(const LockKey *key);
 
-/* Does it hold any? */
-extern bool key_lock_any_held(void);
+/* How many keys has it locked? */
+extern int	key_lock_count(void);
 
 /*
  * Take the key lock, without waiting or waiting as long as it takes.  Both

@@ -22,7 +22,7 @@
 static uint64 tag_number(const LOCKTAG *tag);
 static bool tag_is_ours(const LOCKTAG *tag, KeyLockClass class);
 static void fill_in_notes(List *waiters, const LockData *locks);
-static List *drop_granted(List *waiters);
+static List *drop_granted(List *waiters, const LockData *locks);
 static void fill_in_keys(List *waiters);
 static int	compare_waiters(const ListCell *a, const ListCell *b);
 
@@ -57,7 +57,7 @@ queue_read(void)
 
 	list_sort(waiters, compare_waiters);
 	fill_in_notes(waiters, locks);
-	waiters = drop_granted(waiters);
+	waiters = drop_granted(waiters, locks);
 	if (waiters == NIL)
 		return NIL;
 	fill_in_keys(waiters);
@@ -143,18 +143,26 @@ fill_in_notes(List *waiters, const LockData *locks)
 }
 
 /*
- * Who has no note any more has been granted the lock, and keeps the queue until
- * its commit.
+ * Who has the key locked has been granted it, and keeps the queue until its commit.
  */
 static List *
-drop_granted(List *waiters)
+drop_granted(List *waiters, const LockData *locks)
 {
-	ListCell   *cell;
-
-	foreach(cell, waiters)
+	for (int i = 0; i < locks->nelements; i++)
 	{
-		if (((QueuedWaiter *) lfirst(cell))->wait_until == 0)
-			waiters = foreach_delete_current(waiters, cell);
+		LockInstanceData *lock = &locks->locks[i];
+		ListCell   *cell;
+
+		if (!tag_is_ours(&lock->locktag, CLASS_KEY) || lock->holdMask == 0)
+			continue;
+		foreach(cell, waiters)
+		{
+			QueuedWaiter *waiter = lfirst(cell);
+
+			if (waiter->pid == lock->pid &&
+				waiter->key_hash == tag_number(&lock->locktag))
+				waiters = foreach_delete_current(waiters, cell);
+		}
 	}
 	return waiters;
 }

@@ -45,9 +45,6 @@ typedef struct Change
 /* Of this transaction, in TopTransactionContext. */
 static List *changes = NIL;
 
-/* By this session, whether it still has one or not. */
-static bool was_taken = false;
-
 static void note(int64 fence, bool taken);
 static void make_tag(LOCKTAG *tag, int64 fence, int number);
 
@@ -59,7 +56,6 @@ session_lock_take(int64 fence)
 	if (session_lock_is_own(fence))
 		return;
 	schedule_watch_session();
-	was_taken = true;
 	note(fence, true);
 	for (int i = 0; i < NUM_TAGS; i++)
 	{
@@ -71,12 +67,6 @@ session_lock_take(int64 fence)
 	/* Somebody who only looks was in the way for a moment. */
 	make_tag(&tag, fence, 0);
 	(void) LockAcquire(&tag, ShareLock, true, false);
-}
-
-bool
-session_lock_was_taken(void)
-{
-	return was_taken;
 }
 
 void

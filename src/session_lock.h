@@ -25,9 +25,6 @@ extern void session_lock_take(int64 fence);
 extern void session_lock_drop_at_commit(int64 fence);
 extern void session_lock_drop(int64 fence);
 
-/* Has this session ever taken one? */
-extern bool session_lock_was_taken(void);
-
 extern bool session_lock_is_own(int64 fence);
 extern bool session_lock_is_held(int64 fence);
 

@@ -25,6 +25,20 @@ sub shown
 	return @_;
 }
 
+# The very first one, seen in a transaction that the crash undoes
+{
+	my $first = session($node);
+
+	stop_walwriter($node);
+	$first->query("CHECKPOINT; BEGIN");
+	shown($first->query("SELECT distlock.acquire_with_token('first', 'one', '1 h')"));
+	crash($node);
+	start_again($node);
+	$first->kill_client;
+	shown($node->safe_psql('postgres', "SELECT distlock.acquire_with_token('first', 'two', '1 h')"));
+	cmp_ok($shown[1], '>', $shown[0], 'the first fence is not shown again');
+}
+
 for my $round (1 .. $crashes)
 {
 	my $before = max(0, @shown);

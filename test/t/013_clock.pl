@@ -75,8 +75,17 @@ sub held
 my $now = $session->query('SELECT clock_timestamp()');
 $session->query("SELECT distlock.acquire_with_token('short', 'mine', '1 h')");
 $session->query("SELECT distlock.acquire_with_token('long', 'mine', '2 d')");
-$session->query('SELECT distlock.advance_fence()');
+my $epoch = $session->query('SELECT distlock.advance_fence()');
 fences_increase('at first', $session);
+
+# An epoch begins with the clock, however soon after another.
+for my $time (1 .. 3)
+{
+	my $next = $session->query('SELECT distlock.advance_fence()');
+	cmp_ok($next - $epoch, '<', 4 * 60 * 1e6, "epoch $time is not ahead of the clock");
+	fences_increase("epoch $time", $session);
+	$epoch = $next;
+}
 
 # A day forward
 set_clock('+1d');

@@ -83,7 +83,36 @@ for my $in_block (0, 1)
 	$_->quit foreach $first, $second;
 }
 
+# Several keys in a statement: who has got the first waits for the second alone.
+$node->safe_psql('postgres', "SELECT distlock.acquire_with_token(k, 'first', '1 h') FROM (VALUES ('key'), ('next')) v (k)");
+my $both = waiter(1, "SELECT count(distlock.acquire_with_token(k, 'both', '1 h', wait => '150 s'))
+	FROM (VALUES ('key'), ('next')) v (k)");
+let_go();
+await_waiters($node, 'next', 1);
+is($node->safe_psql('postgres', "SELECT string_agg(key || ' ' || position, ', ') FROM distlock.waiters"),
+	'next 1', 'several keys: shown as waiting for the second one');
+$node->safe_psql('postgres', "SELECT distlock.release('next', 'first')");
+is($both->result, '2', '... and gets it');
+$both->query("SELECT distlock.release_all('both')");
+$both->quit;
+
+# Whoever gives up waiting in the queue is told who has the lock by then.
+hold();
+$gate->query('SELECT pg_advisory_lock(4711)');
+my $later = waiter(1, "SELECT distlock.acquire_with_token('key', 'later', '1 h', wait => '150 s', owner => 'the later one')
+	IS NOT NULL, pg_advisory_lock(4711) IS NULL");
+my $gives_up = waiter(2, "SELECT distlock.acquire('key', '1 h', wait => '2 s')");
+let_go();
+granted_is_to_come($later, 'the later one');
+is($gives_up->result . $gives_up->sqlstate, '55P03', 'a wait in the queue is over');
+like($gives_up->stderr, qr/DETAIL:  It is held by "the later one"/, '... the error names who has the lock now');
+$gate->query('SELECT pg_advisory_unlock(4711)');
+$later->result;
+$later->query("SELECT distlock.release('key', 'later')");
+$_->quit foreach $later, $gives_up;
+
 # Deadlock checks, as the log shows them
+$node->safe_psql('postgres', 'CREATE TABLE one_row AS SELECT 1');
 hold();
 my $head = waiter(1, "SELECT $acquire");
 my $plain = waiter(2, "SELECT $acquire");
@@ -93,7 +122,9 @@ my %checks = (
 		'CREATE TABLE written (i int)'),
 	'with another key locked' => waiter(5, "SELECT distlock.acquire('other', '1 h'), $acquire"),
 	'with a lock of the session' => waiter(6, "SELECT $acquire",
-		"SELECT distlock.acquire('of session', '1 h', scope => 'session')"));
+		"SELECT distlock.acquire('of session', '1 h', scope => 'session')"),
+	'with an advisory lock' => waiter(7, "SELECT $acquire", 'SELECT pg_advisory_lock(4712)'),
+	'reading a table' => waiter(8, "SELECT $acquire FROM one_row"));
 for my $what (sort keys %checks)
 {
 	my $pid = $checks{$what}->pid;
