@@ -364,6 +364,8 @@ install_missing()
 	quietly "downloading packages" \
 		"${apt[@]}" --download-only install "${missing[@]}"
 	say "installing them"
+	# Java's packages fail without it, and machines that keep no manuals have none.
+	[ -d /usr/share/man/man1 ] || as_root mkdir -p /usr/share/man/man1
 	hold_services
 	quietly "installing packages" undisturbed "${apt[@]}" install "${missing[@]}"
 	release_services

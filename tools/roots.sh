@@ -42,6 +42,7 @@ make_root()
 		--mode=root --variant=apt --components=main \
 		--keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
 		--include="${packages// /,}" \
+		--essential-hook='mkdir -p "$1/usr/share/man/man1"' \
 		--aptopt='Acquire::Check-Valid-Until "false"' \
 		--aptopt='Acquire::Languages "none"' \
 		--aptopt='APT::Install-Recommends "false"' \

@@ -50,7 +50,8 @@ foreach (@programs)
 	BAIL_OUT("there is no program \"$_\" in examples") unless $command{$_};
 }
 
-my $node = new_node('main', conf => <<'EOC');
+# (psycopg 3 gives bytes, not text, where the encoding is SQL_ASCII.)
+my $node = new_node('main', extra => ['--encoding=UTF8'], conf => <<'EOC');
 # JDBC has no other way
 listen_addresses = '127.0.0.1'
 max_connections = 150
@@ -107,15 +108,20 @@ sub start
 	return { program => $program, dbname => $dbname, pid => $pid, files => $files };
 }
 
+sub has_ended
+{
+	my ($run) = @_;
+
+	$run->{status} = $? if !defined $run->{status} && waitpid($run->{pid}, POSIX::WNOHANG) != 0;
+	return defined $run->{status};
+}
+
 # Wait for the end of a program, and return what it said.
 sub transcript
 {
 	my ($run) = @_;
-	my $in_time = eval {
-		await("end of $run->{program}", sub { waitpid($run->{pid}, POSIX::WNOHANG) != 0 });
-		1;
-	};
-	my $status = $?;
+	my $in_time = eval { await("end of $run->{program}", sub { has_ended($run) }); 1; };
+	my $status = $run->{status};
 
 	unless ($in_time)
 	{
@@ -196,12 +202,13 @@ sub open_gate
 	return;
 }
 
-# Wait until so many statements stand at the gate, and take down the tokens.
-sub await_gate
+# Wait until the program stands at the gate, and take down its token.
+sub at_gate
 {
-	my ($dbname) = @_;
+	my ($run) = @_;
+	my $dbname = $run->{dbname};
 
-	await_sql($dbname, "at the gate of $dbname", <<'EOQ');
+	await_while($run, 'the program to be at the gate', <<'EOQ');
 SELECT count(*) > 0 FROM pg_stat_activity
 WHERE datname = current_database() AND query ~ 'pay_interest' AND wait_event = 'advisory'
 EOQ
@@ -214,6 +221,18 @@ sub await_sql
 	my ($dbname, $what, $sql) = @_;
 
 	await($what, sub { $admin{$dbname}->query($sql) eq 't' });
+	return;
+}
+
+# The same in the program's database, as long as it runs.
+sub await_while
+{
+	my ($run, $what, $sql) = @_;
+
+	await($what, sub {
+		die "$run->{program} has ended while waiting for $what\n" if has_ended($run);
+		return $admin{ $run->{dbname} }->query($sql) eq 't';
+	});
 	return;
 }
 
@@ -298,7 +317,6 @@ sub take_away
 	return;
 }
 
-sub at_gate { await_gate($_[0]->{dbname}) }
 sub opened { open_gate($_[0]->{dbname}) }
 
 # The compilers are at work while the banks are made.
@@ -331,7 +349,7 @@ scenario(
 		sub {
 			my ($run) = @_;
 
-			await_sql($run->{dbname}, 'a waiter', 'SELECT count(*) = 1 FROM distlock.waiters');
+			await_while($run, 'a waiter', 'SELECT count(*) = 1 FROM distlock.waiters');
 			take_away($run);
 		}
 	]);
@@ -347,7 +365,7 @@ scenario(
 		sub {
 			my ($run) = @_;
 
-			await_sql($run->{dbname}, 'the ttl to be over', <<'EOQ');
+			await_while($run, 'the ttl to be over', <<'EOQ');
 SELECT clock_timestamp() > acquired_at + '6 s' FROM distlock.locks
 EOQ
 		},
@@ -416,7 +434,8 @@ EOQ
 			my $role = $run->{program};
 
 			await("$role to be turned away", sub {
-				slurp_file($node->logfile, $run->{logged}) =~ /role "$role" is not permitted to log in/;
+				die "$role has ended\n" if has_ended($run);
+				return slurp_file($node->logfile, $run->{logged}) =~ /role "$role" is not permitted to log in/;
 			});
 			$run->{expiry} = $admin{ $run->{dbname} }->query(<<EOQ);
 ALTER ROLE $role LOGIN;
@@ -426,7 +445,7 @@ EOQ
 		sub {
 			my ($run) = @_;
 
-			await_sql($run->{dbname}, 'a heart-beat',
+			await_while($run, 'a heart-beat',
 				"SELECT expires_at > '$run->{expiry}' FROM distlock.locks");
 			opened($run);
 		}
@@ -465,7 +484,7 @@ scenario(
 # The statement of the first is still running then, and comes too late.
 {
 	my @next = (@programs[ 1 .. $#programs ], $programs[0]);
-	my (@killed, @heirs);
+	my @killed;
 
 	prepare($_, closed => 1) foreach @programs;
 	@killed = map { start($_, $_, 4, 0) } @programs;
@@ -475,18 +494,18 @@ scenario(
 		$run->{fence} = $admin{ $run->{dbname} }->query('SELECT max(fence) FROM distlock.lock');
 		kill 'KILL', $run->{pid};
 		waitpid $run->{pid}, 0;
-		push @heirs, start(shift @next, $run->{dbname}, 60, 60);
+		$run->{heir} = start(shift @next, $run->{dbname}, 60, 60);
 	}
 	foreach my $run (@killed)
 	{
 		eval {
-			await_sql($run->{dbname}, 'the next to have the lock',
+			await_while($run->{heir}, 'the next to have the lock',
 				"SELECT max(fence) > $run->{fence} FROM distlock.lock");
 			1;
 		} or diag("taken_over, $run->{program}: $@");
 		opened($run);
 	}
-	is_expected('taken_over', $_) foreach @heirs;
+	is_expected('taken_over', $_->{heir}) foreach @killed;
 }
 
 # ---------------------------------------------------------------------------
@@ -536,7 +555,11 @@ hold('mixed');
 	my @runs = map { start($_, 'mixed', 60, 60, $_) } @programs;
 	my $count = @programs;
 
-	await_sql('mixed', 'all to wait', "SELECT count(*) = $count FROM distlock.waiters");
+	await('all to wait', sub {
+		my $running = grep { !has_ended($_) } @runs;
+
+		return $admin{mixed}->query('SELECT count(*) FROM distlock.waiters') == $running;
+	});
 	take_away($runs[0]);
 	foreach my $run (@runs)
 	{
