@@ -26,6 +26,8 @@ def keep(key, token, ttl)
     end
     sleep((deadline - now).clamp(0, pause))
   end
+ensure
+  heart&.close
 end
 
 # Hold the lock while the block runs; LockLost interrupts the block.
@@ -39,8 +41,12 @@ def with_lock(work, key, ttl, wait)
   ensure
     held = keeper.alive?
     keeper.kill
-    work.cancel # what was interrupted
-    work.exec_params('SELECT distlock.try_release($1, $2)', [key, token]) if held
+    work.cancel if work.transaction_status == PG::PQTRANS_ACTIVE # what was interrupted
+    begin
+      work.exec_params('SELECT distlock.try_release($1, $2)', [key, token]) if held
+    rescue PG::Error
+      # the ttl ends the lease
+    end
   end
 rescue PG::Error => e
   raise LockRefused if !token && e.is_a?(PG::LockNotAvailable)

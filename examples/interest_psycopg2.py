@@ -48,8 +48,9 @@ def lease(work, key, ttl, wait):
     except psycopg2.errors.LockNotAvailable as error:
         raise TimeoutError("refused: somebody else is at it") from error
     deadline, done = monotonic() + ttl, Event()
-    for target in keep, watch:
-        Thread(target=target, daemon=True).start()
+    threads = [Thread(target=target, daemon=True) for target in (keep, watch)]
+    for thread in threads:
+        thread.start()
     try:
         yield token
     except psycopg2.Error as error:
@@ -58,6 +59,7 @@ def lease(work, key, ttl, wait):
         raise
     finally:
         done.set()
+        threads[1].join()  # no statement is cancelled from now on
         with suppress(psycopg2.Error):  # should this fail, the ttl ends the lease
             if monotonic() < deadline:
                 call(work, "SELECT distlock.try_release(%s, current_setting('lock.token'))",

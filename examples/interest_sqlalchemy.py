@@ -51,8 +51,9 @@ def lease(engine, work, key, ttl, wait):
         raise
     lock = {"key": key, "token": token}
     deadline, done = monotonic() + ttl, Event()
+    watcher = Thread(target=watch, args=[work.connection.dbapi_connection], daemon=True)
+    watcher.start()
     Thread(target=keep, daemon=True).start()
-    Thread(target=watch, args=[work.connection.dbapi_connection], daemon=True).start()
     try:
         yield lock
     except DBAPIError as error:
@@ -61,6 +62,7 @@ def lease(engine, work, key, ttl, wait):
         raise
     finally:
         done.set()
+        watcher.join()  # no statement is cancelled from now on
         with suppress(DBAPIError):  # should this fail, the ttl ends the lease
             if monotonic() < deadline:
                 call(work, "SELECT distlock.try_release(:key, current_setting('lock.token'))",
