@@ -120,7 +120,7 @@ def machine(work):
             os.cpu_count() or 0)),
         ('Memory', '%.0f GiB' % memory),
         ('System', '%s, Linux %s' % (first_match('/etc/os-release', r'^PRETTY_NAME="?([^"\n]*)'),
-                                     platform.release())),
+                                     platform.release().split('-')[0])),
         ('File system', file_system),
         ('Compiler', compiler),
     ]
