@@ -135,7 +135,10 @@ sub is_alive
 	my ($pid) = @_;
 
 	return 0 unless kill(0, $pid);
-	return !(-r "/proc/$pid/stat" && slurp_file("/proc/$pid/stat") =~ /\) Z /);
+
+	# It may go while we look.
+	my $stat = eval { slurp_file("/proc/$pid/stat") } // '';
+	return $stat ne '' ? $stat !~ /\) Z / : kill(0, $pid);
 }
 
 # Start a server that has crashed; its processes may not have gone yet.
