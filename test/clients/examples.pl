@@ -36,11 +36,13 @@ my %command = (
 );
 my %build = (
 	c => 'cc -Wall -Wextra -Werror -I"$(pg_config --includedir)" -L"$(pg_config --libdir)"'
-	  . " -o $built/interest-c $examples/interest.c -lpq -pthread",
+	  . " -o $built/interest-c $examples/interest.c $examples/lease.c $examples/lease_run.c"
+	  . ' -lpq -pthread',
 	go => "export GO111MODULE=off GOPATH=/usr/share/gocode GOCACHE=$built/cache GOFLAGS=;"
-	  . " go vet $examples/interest.go && go build -o $built/interest-go $examples/interest.go",
+	  . " cd $examples && go vet interest.go lease.go"
+	  . " && go build -o $built/interest-go interest.go lease.go",
 	java => "javac -Xlint:all,-serial -Werror -cp /usr/share/java/postgresql.jar -d $built"
-	  . " $examples/Interest.java",
+	  . " $examples/Interest.java $examples/Lease.java $examples/LockLostException.java",
 );
 
 my @programs = split ' ', $ENV{DISTLOCK_CLIENTS} // '';
