@@ -12,6 +12,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use DistlockTest;
+use File::Basename;
 use File::Temp ();
 use POSIX ();
 use PostgreSQL::Test::Cluster;
@@ -320,6 +321,22 @@ sub take_away
 }
 
 sub opened { open_gate($_[0]->{dbname}) }
+
+# A program that is to be read and copied is short, and not by long lines.
+{
+	my @files = glob "$examples/*.{c,go,h,java,js,py,rb,sh}";
+	my @long;
+
+	foreach my $file (@files)
+	{
+		my @lines = split /\n/, slurp_file($file), -1;
+
+		push @long, sprintf '%s: %d lines', basename($file), $#lines if $#lines > 60;
+		push @long, basename($file) . ": $_" foreach grep { length > 100 } @lines;
+	}
+	cmp_ok(scalar @files, '>=', keys %command, 'there are files for all programs');
+	is(join("\n", @long), '', 'no file has more than 60 lines, no line more than 100 characters');
+}
 
 # The compilers are at work while the banks are made.
 my %compiler;
