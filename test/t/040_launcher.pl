@@ -118,6 +118,8 @@ is(worker_state($admin, 'postgres'), 'stopped', '... when the launcher looks at 
 is($admin->query('SELECT distlock.start_worker()'), 't', 'start_worker(): it is started');
 await_as_expected($admin, 'postgres', 'first', 'later');
 
+# A line is written just after the state has changed.
+await('the log', sub { 7 <= log_lines($node, $position, qr/LOG:  distlock/) });
 is(join("\n", map { s/.*LOG:  distlock worker for database //r }
 			sort { $a =~ s/.*LOG://r cmp $b =~ s/.*LOG://r }
 			log_lines($node, $position, qr/LOG:  distlock/)), <<'EOT' =~ s/\n\z//r,
