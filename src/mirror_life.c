@@ -54,6 +54,7 @@ static void greet(Mirror *mirror);
 static void claim(Mirror *mirror);
 static void work(Mirror *mirror);
 static bool settle(Mirror *mirror);
+static bool is_at_rest(const Mirror *mirror);
 static int64 reconcile_due(const Mirror *mirror);
 static bool may_read(const Mirror *mirror);
 static bool has_to_read(const Mirror *mirror);
@@ -459,6 +460,19 @@ mirror_follow(Mirror *mirror)
 	ask(mirror);
 }
 
+/*
+ * Nothing to be read, now or later, and all is answered.  What has been refused is
+ * read again later; so if something still counts as refused then, its row has been
+ * deleted, and only a reconciliation finds what it has left in Redis.
+ */
+static bool
+is_at_rest(const Mirror *mirror)
+{
+	return !has_to_read(mirror) &&
+		!page_marks_any(&mirror->refused.marks) &&
+		mirror->writes_answered == mirror->writes_sent;
+}
+
 static int64
 reconcile_due(const Mirror *mirror)
 {
@@ -469,6 +483,8 @@ reconcile_due(const Mirror *mirror)
 	if (mirror->reconcile)
 		return due + SHORTEST_PAUSE;
 	if (mirror->sweep_owed && mirror->troubles.refused == 0)
+		return due + RETRY_CLAIM;
+	if (mirror->troubles.refused > 0 && is_at_rest(mirror))
 		return due + RETRY_CLAIM;
 	if (mirror->gap)
 		return due + RECONCILE_GAP + mirror->status->keys * RECONCILE_GAP_KEY;

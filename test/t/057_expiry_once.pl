@@ -22,11 +22,11 @@ my $listener = listener($node);
 my $worker = await_worker($session, 'postgres');
 
 # A waiter takes a lease over when it lapses.
-for my $i (1 .. 5)
+for my $i (1 .. 3)
 {
 	my $waiter = session($node);
 
-	$session->query("SELECT distlock.acquire_with_token('key', 'of $i', '300 ms')");
+	$session->query("SELECT distlock.acquire_with_token('key', 'of $i', '2 s')");
 	$waiter->send("SELECT distlock.acquire_with_token('key', 'other', '1 h', wait => '100 s')");
 	await_waiters($node, 'key', 1);
 	$waiter->result;

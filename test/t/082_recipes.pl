@@ -132,6 +132,11 @@ my @exec = shellwords($exec);
 SKIP:
 {
 	skip 'there is no systemd-analyze', 1 if system('systemd-analyze --version >/dev/null 2>&1') != 0;
+	# It may lack what it needs itself, such as a directory in /run.
+	my $sound = PostgreSQL::Test::Utils::tempdir() . '/sound.service';
+	append_to_file($sound, "[Service]\nType=oneshot\nExecStart=/bin/true\n");
+	my $works = qx(SYSTEMD_LOG_LEVEL=warning systemd-analyze verify $sound 2>&1);
+	skip "systemd-analyze does not work here: $works", 1 if $? != 0;
 	my $found = qx(SYSTEMD_LOG_LEVEL=warning systemd-analyze verify $recipes/fees.service $recipes/fees.timer 2>&1);
 	is("$? $found", '0 ', 'systemd finds nothing wrong with the units');
 }
