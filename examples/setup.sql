@@ -1,6 +1,6 @@
 -- setup.sql - the bank of the examples, for an empty database of yours
 --
---	createdb bank && psql -d bank -f examples/setup.sql
+--	createdb branches && psql -d branches -f examples/setup.sql
 --
 -- Three branches with ten accounts each.  An account knows up to when it has
 -- its interest, and under which fence it was last written.  The programs pay a
