@@ -335,7 +335,7 @@ static bool
 commits_soon(const AcquireRequest *request)
 {
 	return request->scope != SCOPE_TRANSACTION && !IsTransactionBlock() &&
-		GetCurrentTransactionNestLevel() == 1 && key_lock_count() == 1;
+		key_lock_count() == 1;
 }
 
 static bool

@@ -32,9 +32,8 @@
 int
 deadlock_search_delay(void)
 {
-	if (IsTransactionBlock() || GetCurrentTransactionNestLevel() > 1 ||
-		TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
-		compat_any_lock_held())
+	/* Who has a transaction id has a lock on it, too. */
+	if (IsTransactionBlock() || compat_any_lock_held())
 		return 0;
 	return SHORTEST_DELAY + (int) (MyProcPid * INT64CONST(7919) % SPREAD);
 }

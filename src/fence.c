@@ -254,7 +254,6 @@ raise_limit(int64 fence)
 	limit_on_disk = limit.last_value;
 }
 
-
 /*
  * Move the fence to the start of a new epoch, above "above" as well; returns
  * that number, which is below all that follow.  The caller holds the epoch lock.
@@ -290,6 +289,7 @@ begin_epoch(Oid fence_seq, int64 above)
 	if (limit.last_value < epoch)
 		sequence_set(limit_seq, epoch);
 	sequence_set(fence_seq, epoch);
+	/* What was logged before goes with it. */
 	sequence_flush(fence_seq);
 	return epoch;
 }

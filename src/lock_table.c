@@ -71,11 +71,12 @@ typedef struct Place
 
 static Place places[NUM_PLACES];
 
+static bool open_locked(LockTable *table, Oid oid, LOCKMODE mode);
 static void begin_use(LockTable *table, LOCKMODE mode);
 static Relation open_index(LockTable *table);
 static void note_written(const LockRow *row, const ItemPointerData *tid);
-static bool page_has_to_be_pruned(LockTable *table);
-static void prune(Relation table, BlockNumber block);
+static bool pruning_is_due(LockTable *table);
+static void prune_page(LockTable *table, BlockNumber block);
 static bool page_exists(Relation table, BlockNumber block);
 static void remember_place(uint64 key_hash, const ItemPointerData *tid);
 static bool look_where_remembered(LockTable *table, const LockKey *key,
@@ -87,7 +88,6 @@ static bool find_what_was_seen(LockTable *table, const LockKey *key,
 static bool read_slot(LockTable *table, const LockKey *key, LockRow *row);
 static HeapTuple found_tuple(LockTable *table);
 static void copy_texts(LockRow *row);
-static void copy_of_look(LockRow *row);
 static void insert_index_entries(LockTable *table, TupleTableSlot *slot,
 								 bool unchanged);
 static void insert_index_entry(Relation table, Relation index,
@@ -108,14 +108,9 @@ lock_table_open(LockTable *table, LOCKMODE mode)
 	if (mode == RowExclusiveLock)
 		(void) shared_slot();
 
-	/* The lock brings the news of what has become of it. */
 	LockRelationOid(oid, mode);
-	if (relations_find(REL_LOCK) != oid)
-	{
-		UnlockRelationOid(oid, mode);
+	if (!open_locked(table, oid, mode))
 		relations_error_missing();
-	}
-	table->table = table_open(oid, NoLock);
 	if (!lock_shape_check(table->table))
 		lock_table_error_unfit();
 	begin_use(table, mode);
@@ -140,12 +135,8 @@ lock_table_try_open(LockTable *table, LOCKMODE mode)
 		return LOCK_TABLE_MISSING;
 	if (!ConditionalLockRelationOid(oid, mode))
 		return LOCK_TABLE_BUSY;
-	table->table = try_table_open(oid, NoLock);
-	if (table->table == NULL)
-	{
-		UnlockRelationOid(oid, mode);
+	if (!open_locked(table, oid, mode))
 		return LOCK_TABLE_MISSING;
-	}
 	if (!lock_shape_check(table->table))
 	{
 		table_close(table->table, mode);
@@ -303,7 +294,7 @@ lock_table_look(LockTable *table, const LockKey *key, LockLook *look)
 		slot_getallattrs(table->slot);
 		lock_shape_read(&row, table->slot->tts_values,
 						table->slot->tts_isnull);
-		copy_of_look(&row);
+		copy_texts(&row);
 
 		/* The snapshot tells who is at the version that it has returned. */
 		if (!TransactionIdIsValid(dirty.xmin))
@@ -457,6 +448,22 @@ lock_table_storage(LockTable *table)
 	return table->table->rd_rel->relfilenode;
 }
 
+/*
+ * Open the table, which has just been locked: that brings the news of what has
+ * become of it.  False, and unlocked, if it is not there any more.
+ */
+static bool
+open_locked(LockTable *table, Oid oid, LOCKMODE mode)
+{
+	if (relations_find(REL_LOCK) != oid)
+	{
+		UnlockRelationOid(oid, mode);
+		return false;
+	}
+	table->table = table_open(oid, NoLock);
+	return true;
+}
+
 static void
 begin_use(LockTable *table, LOCKMODE mode)
 {
@@ -525,9 +532,9 @@ look_where_remembered(LockTable *table, const LockKey *key, LockLook *look)
 	if (!table_tuple_fetch_row_version(table->table, &place->tid, &dirty,
 									   table->slot))
 		return false;
-	if (page_has_to_be_pruned(table))
+	if (pruning_is_due(table))
 	{
-		prune(table->table, ItemPointerGetBlockNumber(&place->tid));
+		prune_page(table, ItemPointerGetBlockNumber(&place->tid));
 		if (!table_tuple_fetch_row_version(table->table, &place->tid, &dirty,
 										   table->slot))
 			return false;
@@ -536,38 +543,40 @@ look_where_remembered(LockTable *table, const LockKey *key, LockLook *look)
 		TransactionIdIsValid(dirty.xmax) ||
 		!read_slot(table, key, &look->row))
 		return false;
-	copy_of_look(&look->row);
+	copy_texts(&look->row);
 	look->found = true;
 	table->seen = true;
 	return true;
 }
 
 /*
- * As an index scan would do: dead versions make room for the next.  It moves rows
- * about and wants the page for itself, so that the slot lets go of it; hence the
- * look, with the conditions of heap_page_prune_opt(), whether it would do anything.
+ * Would heap_page_prune_opt() do anything with the page of the slot, as far as can
+ * be seen without a lock?
  */
 static bool
-page_has_to_be_pruned(LockTable *table)
+pruning_is_due(LockTable *table)
 {
 	Page		page = BufferGetPage(((BufferHeapTupleTableSlot *) table->slot)->buffer);
 	Size		enough = RelationGetTargetPageFreeSpace(table->table,
 														HEAP_DEFAULT_FILLFACTOR);
 
-	if (!TransactionIdIsValid(((PageHeader) page)->pd_prune_xid) ||
-		(!PageIsFull(page) &&
-		 PageGetHeapFreeSpace(page) >= Max(enough, BLCKSZ / 10)))
-		return false;
-	ExecClearTuple(table->slot);
-	return true;
+	return TransactionIdIsValid(((PageHeader) page)->pd_prune_xid) &&
+		(PageIsFull(page) ||
+		 PageGetHeapFreeSpace(page) < Max(enough, BLCKSZ / 10));
 }
 
+/*
+ * As an index scan would do: dead versions make room for the next.  It moves rows
+ * about and wants the page for itself, so that the slot has to let go of it.
+ */
 static void
-prune(Relation table, BlockNumber block)
+prune_page(LockTable *table, BlockNumber block)
 {
-	Buffer		buffer = ReadBuffer(table, block);
+	Buffer		buffer;
 
-	heap_page_prune_opt(table, buffer);
+	ExecClearTuple(table->slot);
+	buffer = ReadBuffer(table->table, block);
+	heap_page_prune_opt(table->table, buffer);
 	ReleaseBuffer(buffer);
 }
 
@@ -618,23 +627,16 @@ found_tuple(LockTable *table)
 	return ExecFetchSlotHeapTuple(table->slot, false, NULL);
 }
 
+/*
+ * Those that are asked for; who looks or reads has the key.
+ */
 static void
 copy_texts(LockRow *row)
 {
-	row->key = lock_table_copy_text(row->key);
+	row->key = NULL;
 	row->token = lock_table_copy_text(row->token);
 	row->owner = lock_table_copy_text(row->owner);
 	row->data = NULL;
-}
-
-/*
- * Who looks has the key.
- */
-static void
-copy_of_look(LockRow *row)
-{
-	row->key = NULL;
-	copy_texts(row);
 }
 
 /* A copy of a detoasted text; NULL of NULL. */

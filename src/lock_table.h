@@ -97,7 +97,7 @@ extern void lock_table_insert(LockTable *table, const LockRow *row);
 extern bool lock_table_update_found(LockTable *table, const LockRow *row);
 extern bool lock_table_delete_found(LockTable *table);
 
-/* Without the key lock; the rows' texts are palloc'd, data is left out. */
+/* Without the key lock; the rows' texts are palloc'd; key and data are left out. */
 extern void lock_table_look(LockTable *table, const LockKey *key,
 							LockLook *look);
 extern bool lock_table_read(LockTable *table, const LockKey *key,

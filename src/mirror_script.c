@@ -31,6 +31,13 @@
 	"end\n" \
 	"local stamp = string.sub(claim, 21, 36)\n"
 
+/* Has Redis refused to tell a value, and not for being none? */
+#define REFUSED \
+	"local function refused(there)\n" \
+	"  return type(there) == 'table' and\n" \
+	"    not string.find(there.err, 'WRONGTYPE', 1, true)\n" \
+	"end\n"
+
 static const char *const scripts[NUM_SCRIPTS] = {
 	[SCRIPT_CLAIM] =
 	"local old = redis.call('HGET', KEYS[1], '')\n"
@@ -59,6 +66,7 @@ static const char *const scripts[NUM_SCRIPTS] = {
 
 	[SCRIPT_WRITE] =
 	WITH_CLAIM
+	REFUSED
 	"local letters, message, now = {}, '', {}\n"
 	"local function failed(answer)\n"
 	"  if type(answer) == 'table' and answer.err then\n"
@@ -79,14 +87,11 @@ static const char *const scripts[NUM_SCRIPTS] = {
 	"end\n"
 	"local function write(key, i, fence, ms, value)\n"
 	"  local noted, there = look(key, i)\n"
-	"  local foreign = false\n"
-	"  if type(there) == 'table' then\n"
-	"    if not string.find(there.err, 'WRONGTYPE', 1, true) then\n"
-	"      failed(there)\n"
-	"      return 'e'\n"
-	"    end\n"
-	"    foreign = true\n"
+	"  if refused(there) then\n"
+	"    failed(there)\n"
+	"    return 'e'\n"
 	"  end\n"
+	"  local foreign = type(there) == 'table'\n"
 	"  local ours = there and not foreign and noted and\n"
 	"    redis.sha1hex(there) == string.sub(noted, 38)\n"
 	"  if noted and string.sub(noted, 21, 36) == stamp and\n"
@@ -135,18 +140,17 @@ static const char *const scripts[NUM_SCRIPTS] = {
 
 	[SCRIPT_SWEEP] =
 	WITH_CLAIM
+	REFUSED
 	"local found = redis.call('HSCAN', book, ARGV[2], 'COUNT', 64)\n"
 	"for i = 1, #found[2], 2 do\n"
 	"  local key, noted = found[2][i], found[2][i + 1]\n"
 	"  if key ~= '' and string.sub(noted, 21, 36) ~= stamp then\n"
 	"    local there = redis.pcall('GET', key)\n"
-	"    local refused = type(there) == 'table' and\n"
-	"      not string.find(there.err, 'WRONGTYPE', 1, true)\n"
 	"    if type(there) == 'string' and\n"
 	"      redis.sha1hex(there) == string.sub(noted, 38) then\n"
 	"      redis.call('DEL', key)\n"
 	"    end\n"
-	"    if not refused then redis.call('HDEL', book, key) end\n"
+	"    if not refused(there) then redis.call('HDEL', book, key) end\n"
 	"  end\n"
 	"end\n"
 	"return found[1]\n",

@@ -14,6 +14,7 @@ package DistlockPgbouncer;
 use strict;
 use warnings;
 
+use DistlockChildren;
 use DistlockTest;
 use Exporter 'import';
 use POSIX ':sys_wait_h';
@@ -22,9 +23,6 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(skip_without_pgbouncer);
-
-# Of all that were started here, by process id.
-my %running;
 
 sub program
 {
@@ -118,7 +116,7 @@ sub start
 		exec {$program} $program, '-q', "$self->{dir}/pgbouncer.ini" or POSIX::_exit(1);
 	}
 	$self->{pid} = $pid;
-	$running{$pid} = $$;
+	child_started($pid);
 	await('PgBouncer to start', sub {
 		die 'it has ended: ' . slurp_file($self->{log}) if waitpid($pid, WNOHANG) == $pid;
 		return -S "$self->{host}/.s.PGSQL.$self->{port}" && eval { $self->console('SHOW VERSION'); 1 };
@@ -135,7 +133,7 @@ sub stop
 	# Since 1.23, TERM lets it wait for its clients.
 	kill(version(1, 23) ? 'QUIT' : 'TERM', $pid);
 	await('PgBouncer to end', sub { waitpid($pid, WNOHANG) != 0 });
-	delete $running{$pid};
+	child_ended($pid);
 	return;
 }
 
@@ -195,21 +193,6 @@ sub await_clients_waiting
 	await("$count clients of \"$dbname\" to wait for the pool",
 		sub { $self->pool($dbname, 'cl_waiting') == $count });
 	return;
-}
-
-# Only those that were started by this very process, and by their number.
-my $test = $$;
-
-$SIG{$_} //= sub { $$ == $test ? exit 1 : POSIX::_exit(1) } foreach 'HUP', 'INT', 'TERM';
-
-END
-{
-	my $status = $?;
-	my @pids = grep { $running{$_} == $$ } keys %running;
-
-	kill('KILL', @pids) if @pids;
-	waitpid($_, 0) foreach @pids;
-	$? = $status;
 }
 
 1;

@@ -15,6 +15,7 @@ package DistlockRedis;
 use strict;
 use warnings;
 
+use DistlockChildren;
 use DistlockTest;
 use DistlockWorker;
 use Exporter 'import';
@@ -26,9 +27,6 @@ use Time::HiRes qw(time);
 
 our @EXPORT = qw(skip_without_redis redis_conf await_connected await_mirror
   await_in_sync check_mirror mirror_status held_values is_mirrored);
-
-# Of all servers that were started here, by process id.
-my %running;
 
 # ---------------------------------------------------------------------------
 # Servers
@@ -109,7 +107,7 @@ sub start
 		exec {$program} $name, "$self->{dir}/redis.conf" or POSIX::_exit(1);
 	}
 	$self->{pid} = $pid;
-	$running{$pid} = $$;
+	child_started($pid);
 	await("Redis server \"$self->{name}\" to start", sub {
 		die "it has ended: " . slurp_file($self->{log}) if waitpid($pid, WNOHANG) == $pid;
 		# It may want a password, or have to read its files first.
@@ -145,7 +143,7 @@ sub end
 
 	kill($signal, $pid);
 	await("Redis server \"$self->{name}\" to end", sub { waitpid($pid, WNOHANG) != 0 });
-	delete $running{$pid};
+	child_ended($pid);
 	delete @$self{ 'pid', 'own' };
 	return;
 }
@@ -266,22 +264,6 @@ sub contents
 		}
 	}
 	return \%contents;
-}
-
-# A test that is ended from outside ends what it has started, too.
-my $test = $$;
-
-$SIG{$_} //= sub { $$ == $test ? exit 1 : POSIX::_exit(1) } foreach 'HUP', 'INT', 'TERM';
-
-# Only those that were started by this very process, and by their number.
-END
-{
-	my $status = $?;
-	my @pids = grep { $running{$_} == $$ } keys %running;
-
-	kill('KILL', @pids) if @pids;
-	waitpid($_, 0) foreach @pids;
-	$? = $status;
 }
 
 # ---------------------------------------------------------------------------

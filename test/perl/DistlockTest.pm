@@ -15,8 +15,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(new_node session sqlstate await await_waiters draw
-  stop_walwriter crash start_again traces connected);
+our @EXPORT = qw(new_node session sqlstate await await_waiters hold_key let_go_of_key queue_up
+  draw stop_walwriter crash start_again traces connected);
 
 # A server that is up and has distlock in its database "postgres".  The
 # parameters are those of PostgreSQL::Test::Cluster's init, and:
@@ -96,6 +96,39 @@ sub await_waiters
 		"SELECT count(*) = $count FROM distlock.waiters WHERE key = '$key'")
 	  or die "there are not $count waiters for \"$key\"";
 	return;
+}
+
+# Hold the key "key" with the token "first", and give it back.
+sub hold_key
+{
+	my ($node) = @_;
+
+	$node->safe_psql('postgres', "SELECT distlock.acquire_with_token('key', 'first', '1 h')");
+	return;
+}
+
+sub let_go_of_key
+{
+	my ($node) = @_;
+
+	$node->safe_psql('postgres', "SELECT distlock.release('key', 'first')");
+	return;
+}
+
+# So many sessions that wait for the key "key", one after the other.
+sub queue_up
+{
+	my ($node, $count, $sql) = @_;
+	my $before = $node->safe_psql('postgres', 'SELECT count(*) FROM distlock.waiters');
+	my @waiters;
+
+	for my $i (1 .. $count)
+	{
+		push @waiters, session($node);
+		$waiters[-1]->send($sql);
+		await_waiters($node, 'key', $before + $i);
+	}
+	return @waiters;
 }
 
 # From now on WAL gets to the disk only if somebody waits for that: what is

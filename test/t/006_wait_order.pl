@@ -18,37 +18,9 @@ my $token = "'of ' || pg_backend_pid()";
 my $acquire = "SELECT distlock.try_acquire_with_token('key', $token, '1 h', wait => '150 s')";
 my $release = "SELECT distlock.release('key', $token)";
 
-# Sessions that wait for the key in this order
-sub queue_up
-{
-	my ($count, $sql) = @_;
-	my $before = $node->safe_psql('postgres', 'SELECT count(*) FROM distlock.waiters');
-	my @waiters;
-
-	for my $i (1 .. $count)
-	{
-		push @waiters, session($node);
-		$waiters[-1]->send($sql);
-		await_waiters($node, 'key', $before + $i);
-	}
-	return @waiters;
-}
-
-sub hold
-{
-	$node->safe_psql('postgres', "SELECT distlock.acquire_with_token('key', 'first', '1 h')");
-	return;
-}
-
-sub let_go
-{
-	$node->safe_psql('postgres', "SELECT distlock.release('key', 'first')");
-	return;
-}
-
 # Twenty in a row.  Each lets go at once.
-hold();
-my @all = queue_up(20, "$acquire;\n$release");
+hold_key($node);
+my @all = queue_up($node, 20, "$acquire;\n$release");
 my @pids = map { $_->pid } @all;
 is($node->safe_psql('postgres',
 		"SELECT string_agg(pid::text, ' ' ORDER BY position), min(position), max(position)
@@ -62,7 +34,7 @@ is($node->safe_psql('postgres',
 			AND waiting_since < clock_timestamp()
 			AND wait_until - waiting_since = '150 s') FROM distlock.waiters"),
 	'20|t', 'and tells who they are and since and until when they wait');
-let_go();
+let_go_of_key($node);
 my @fences = map { ($_->result =~ /^(\d+)$/m)[0] } @all;
 is(scalar(grep { $_->sqlstate ne '' || !defined } @all), 0, 'twenty waiters: all are served');
 is_deeply([ sort { $a <=> $b } @fences ], \@fences, 'in the order of their arrival');
@@ -82,8 +54,8 @@ for my $case (
 	{
 		my $who = $place == 0 ? "$what: the head" : "$what: one in the middle";
 
-		hold();
-		my @waiters = queue_up(5, $acquire);
+		hold_key($node);
+		my @waiters = queue_up($node, 5, $acquire);
 		my ($victim) = splice @waiters, $place, 1;
 		my $began = time();
 
@@ -99,7 +71,7 @@ for my $case (
 		{
 			$victim->kill_client;
 		}
-		let_go();
+		let_go_of_key($node);
 
 		# The others are served, in their order.
 		my @order;
@@ -123,8 +95,8 @@ for my $case (
 }
 
 # A head whose client goes is noticed without anybody letting go.
-hold();
-my ($head) = queue_up(1, $acquire);
+hold_key($node);
+my ($head) = queue_up($node, 1, $acquire);
 $head->kill_client;
 await_waiters($node, 'key', 0);
 is(connected($node, $head->pid), 0, 'client gone: the head ends by itself');

@@ -16,34 +16,12 @@ my $node = new_node('main');
 my $token = "'of ' || pg_backend_pid()";
 my $acquire = "SELECT distlock.try_acquire_with_token('key', $token, '1 h', wait => '150 s')";
 
-# Sessions that wait for the key in this order
-sub queue_up
-{
-	my ($count, $sql) = @_;
-	my $before = $node->safe_psql('postgres', 'SELECT count(*) FROM distlock.waiters');
-	my @waiters;
-
-	for my $i (1 .. $count)
-	{
-		push @waiters, session($node);
-		$waiters[-1]->send($sql);
-		await_waiters($node, 'key', $before + $i);
-	}
-	return @waiters;
-}
-
-sub hold
-{
-	$node->safe_psql('postgres', "SELECT distlock.acquire_with_token('key', 'first', '1 h')");
-	return;
-}
-
-hold();
+hold_key($node);
 
 # Timeouts: the waiter's own, which is no error, and PostgreSQL's
 for my $place ('head', 'middle')
 {
-	my @before = $place eq 'head' ? () : queue_up(1, $acquire);
+	my @before = $place eq 'head' ? () : queue_up($node, 1, $acquire);
 	my $session = session($node);
 
 	for my $case (
@@ -84,7 +62,7 @@ EOQ
 is(traces($node), '', 'timeouts leave no trace');
 
 # A shutdown waits for nobody, neither the head nor those behind it.
-my @all = queue_up(3, $acquire);
+my @all = queue_up($node, 3, $acquire);
 my $began = time();
 $node->stop('fast');
 cmp_ok(time() - $began, '<', 10, 'fast shutdown: ends at once');
@@ -94,7 +72,7 @@ $_->quit foreach @all;
 
 # A smart one waits for clients, not for their locks.
 $node->start;
-@all = queue_up(2, $acquire);
+@all = queue_up($node, 2, $acquire);
 IPC::Run::run([ 'pg_ctl', '-D', $node->data_dir, '-m', 'smart', '-W', 'stop' ], '>', '/dev/null');
 await('shutdown to begin', sub { slurp_file($node->logfile) =~ /received smart shutdown/ });
 $all[0]->kill_client;

@@ -17,18 +17,6 @@ my $node = new_node('main', conf => "deadlock_timeout = '20ms'\nlog_lock_waits =
 my $acquire = "distlock.acquire_with_token('key', pg_backend_pid()::text, '1 h', wait => '150 s')";
 my $release = "distlock.release('key', pg_backend_pid()::text)";
 
-sub hold
-{
-	$node->safe_psql('postgres', "SELECT distlock.acquire_with_token('key', 'first', '1 h')");
-	return;
-}
-
-sub let_go
-{
-	$node->safe_psql('postgres', "SELECT distlock.release('key', 'first')");
-	return;
-}
-
 # A session that waits for the key
 sub waiter
 {
@@ -60,11 +48,11 @@ for my $in_block (0, 1)
 	my $what = $in_block ? 'in a block' : 'a statement';
 
 	$gate->query('SELECT pg_advisory_lock(4711)');
-	hold();
+	hold_key($node);
 	my $first = waiter(1, "SELECT $acquire IS NOT NULL, pg_advisory_lock(4711) IS NULL;",
 		$in_block ? 'BEGIN' : undef);
 	my $second = waiter(2, "SELECT $acquire IS NOT NULL");
-	let_go();
+	let_go_of_key($node);
 	granted_is_to_come($first, $what);
 	is($node->safe_psql('postgres', 'SELECT pid, position FROM distlock.waiters'),
 		$second->pid . '|1', "$what: who has been granted the lock does not wait");
@@ -87,7 +75,7 @@ for my $in_block (0, 1)
 $node->safe_psql('postgres', "SELECT distlock.acquire_with_token(k, 'first', '1 h') FROM (VALUES ('key'), ('next')) v (k)");
 my $both = waiter(1, "SELECT count(distlock.acquire_with_token(k, 'both', '1 h', wait => '150 s'))
 	FROM (VALUES ('key'), ('next')) v (k)");
-let_go();
+let_go_of_key($node);
 await_waiters($node, 'next', 1);
 is($node->safe_psql('postgres', "SELECT string_agg(key || ' ' || position, ', ') FROM distlock.waiters"),
 	'next 1', 'several keys: shown as waiting for the second one');
@@ -97,12 +85,12 @@ $both->query("SELECT distlock.release_all('both')");
 $both->quit;
 
 # Whoever gives up waiting in the queue is told who has the lock by then.
-hold();
+hold_key($node);
 $gate->query('SELECT pg_advisory_lock(4711)');
 my $later = waiter(1, "SELECT distlock.acquire_with_token('key', 'later', '1 h', wait => '150 s', owner => 'the later one')
 	IS NOT NULL, pg_advisory_lock(4711) IS NULL");
 my $gives_up = waiter(2, "SELECT distlock.acquire('key', '1 h', wait => '2 s')");
-let_go();
+let_go_of_key($node);
 granted_is_to_come($later, 'the later one');
 is($gives_up->result . $gives_up->sqlstate, '55P03', 'a wait in the queue is over');
 like($gives_up->stderr, qr/DETAIL:  It is held by "the later one"/, '... the error names who has the lock now');
@@ -113,7 +101,7 @@ $_->quit foreach $later, $gives_up;
 
 # Deadlock checks, as the log shows them
 $node->safe_psql('postgres', 'CREATE TABLE one_row AS SELECT 1');
-hold();
+hold_key($node);
 my $head = waiter(1, "SELECT $acquire");
 my $plain = waiter(2, "SELECT $acquire");
 my %checks = (
@@ -137,7 +125,7 @@ my $pid = $plain->pid;
 unlike(slurp_file($node->logfile), qr/process $pid still waiting/,
 	'not by a statement that nobody can be waiting for');
 
-let_go();
+let_go_of_key($node);
 for my $session ($head, $plain)
 {
 	like($session->result, qr/^\d+$/, 'all are served');
