@@ -1,0 +1,166 @@
+
+=pod
+
+=head1 NAME
+
+DistlockTorture - the frame of a scenario of tools/torture: seed, time, figures
+
+=head1 SYNOPSIS
+
+  my $run = DistlockTorture->new('crash', seconds => 30,
+      goals => { recoveries => 300 });
+  while ($run->go_on)
+  {
+      ...
+      $run->add(recoveries => 1);
+  }
+  $run->finish;     # instead of done_testing
+
+=head1 DESCRIPTION
+
+A scenario is a script in test/torture that speaks TAP.  It draws all that it
+decides from rand(), which is seeded here, so the same seed makes the same
+decisions again; what comes of them depends on the timing as well.
+
+What it counts are its figures.  They are printed at the end, for tools/torture
+to put into a table:
+
+  # figure crash recoveries 17
+
+Settings in the environment, which tools/torture makes of its options:
+
+  DISTLOCK_TORTURE_SECONDS   go on for so long; else what the scenario says
+  DISTLOCK_TORTURE_SEED      repeat the decisions of an earlier run
+  DISTLOCK_TORTURE_FULL      1: and until all goals are reached
+
+=cut
+
+package DistlockTorture;
+
+use strict;
+use warnings;
+
+use Test::More;
+use Time::HiRes qw(time);
+
+=pod
+
+=head1 METHODS
+
+=head2 DistlockTorture->new($scenario, seconds => ..., goals => { figure => count })
+
+Seeds rand() and says with what.  The goals are what a long run has to reach.
+
+=cut
+
+sub new
+{
+	my ($class, $scenario, %options) = @_;
+
+	my $self = bless {
+		scenario => $scenario,
+		seconds => $ENV{DISTLOCK_TORTURE_SECONDS} // $options{seconds},
+		seed => $ENV{DISTLOCK_TORTURE_SEED} // int(rand(1_000_000)),
+		goals => $options{goals} // {},
+		full => $ENV{DISTLOCK_TORTURE_FULL} // 0,
+		figures => {},
+		order => [],
+		began => time,
+	}, $class;
+
+	srand($self->{seed});
+	note "$scenario: seed $self->{seed}";
+	return $self;
+}
+
+=pod
+
+=head2 $run->seed, $run->seconds, $run->full
+
+The seed; how long the run takes at least, in seconds; whether it goes on until
+all goals are reached.
+
+=cut
+
+sub seed { return $_[0]->{seed}; }
+sub seconds { return $_[0]->{seconds}; }
+sub full { return $_[0]->{full}; }
+
+# Seconds since the beginning.
+sub elapsed { return time - $_[0]->{began}; }
+
+=pod
+
+=head2 $run->go_on
+
+Whether there is time left, or a goal to reach.  False once a test has failed:
+what is found out first is what matters.
+
+=cut
+
+sub go_on
+{
+	my ($self) = @_;
+
+	return 0 unless Test::More->builder->is_passing;
+	return 1 if $self->elapsed < $self->{seconds};
+	return $self->{full} && !!$self->missed;
+}
+
+# The goals that are not reached yet.
+sub missed
+{
+	my ($self) = @_;
+
+	return grep { $self->figure($_) < $self->{goals}{$_} } sort keys %{ $self->{goals} };
+}
+
+=pod
+
+=head2 $run->add(figure => count, ...), $run->figure($name)
+
+Add to figures, and what one has come to.  They are shown in the order in which
+they came up.
+
+=cut
+
+sub add
+{
+	my ($self, @counts) = @_;
+
+	while (my ($name, $count) = splice @counts, 0, 2)
+	{
+		push @{ $self->{order} }, $name unless exists $self->{figures}{$name};
+		$self->{figures}{$name} += $count;
+	}
+	return;
+}
+
+sub figure { return $_[0]->{figures}{ $_[1] } // 0; }
+
+=pod
+
+=head2 $run->finish
+
+Print the figures; in a full run, a goal that was missed is a failure.
+
+=cut
+
+sub finish
+{
+	my ($self) = @_;
+	my $name = $self->{scenario};
+
+	if ($self->{full})
+	{
+		cmp_ok($self->figure($_), '>=', $self->{goals}{$_}, "$name: the goal of $_")
+		  for sort keys %{ $self->{goals} };
+	}
+	note "figure $name $_ $self->{figures}{$_}" for @{ $self->{order} };
+	note sprintf 'figure %s seconds %d', $name, $self->elapsed;
+	note "figure $name seed $self->{seed}";
+	done_testing();
+	return;
+}
+
+1;
