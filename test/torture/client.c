@@ -1,0 +1,1305 @@
+/*
+ * client.c
+ *		Clients that use locks in every way there is, and write down what they
+ *		asked for and what they got
+ *
+ *	client --clients N --seconds S --seed SEED --round R --keys K --log DIRECTORY
+ *		[--sabotage N] [--slow]
+ *
+ * Where the server is says the environment, as for psql.  Each client is a thread
+ * with a connection, and connects again whenever it has lost that; with --sabotage,
+ * one more cancels and terminates N of their statements a second.  With --slow,
+ * nothing is sent in batches.
+ *
+ * The locks are of three kinds, told by the first letter of the key: of those in
+ * "k" each holder has a token of its own, in "s" tokens are shared, in "f" locks
+ * are taken away by force.  Under the first, clients write lines into the table
+ * "ledger", each with the number after the highest that it sees; two with the
+ * same number mean that somebody worked with stale data.
+ *
+ * Each client writes a file, a line for each thing that was asked for:
+ *
+ *	asked answered verb scope key token owner ttl outcome value state
+ *
+ * with a tab between them.  Times are of the monotonic clock, in microseconds; so
+ * is the ttl.  The outcome is "ok", "none" (NULL, false, 0) or an SQLSTATE, or
+ * "lost" for a connection; the value is what was returned.  What is known of the
+ * transaction is its state: C committed, R rolled back, U nobody told us.  Verbs:
+ *
+ *	a	acquire		x	extend		r	release		g	guard
+ *	l	look		f	force		w	write		d	disconnect
+ *	e	end of the transaction that held the lock by scope or guard
+ *	!	something with a wrong token
+ *
+ * An owner is "ROUND.CLIENT.NUMBER": no two grants have the same.
+ */
+#include <getopt.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <libpq-fe.h>
+
+#define MAX_RECORDS		256		/* of a transaction or a batch */
+#define BATCH			8		/* locks in a batch */
+#define FORCED_KEYS		4
+#define SHARED_KEYS		4
+#define MAX_STATES		64		/* different SQLSTATEs that are counted */
+
+typedef enum Statement
+{
+	ACQUIRE, TRY_ACQUIRE, ACQUIRE_WITH_TOKEN, TRY_ACQUIRE_WITH_TOKEN, POLL,
+	EXTEND, TRY_EXTEND, TRY_EXTEND_AGAIN, ENSURE, TRY_ENSURE, EXTEND_ALL,
+	RELEASE, TRY_RELEASE, RELEASE_ALL, GUARD, TTL, FENCE, IS_HELD,
+	DO_EXCLUSIVELY, TRY_DO_EXCLUSIVELY, RUN_EXCLUSIVELY,
+	FORCE_RELEASE, FORCE_ACQUIRE, WRITE, UNLOCK_ALL, N_STATEMENTS
+} Statement;
+
+static const char *const statements[N_STATEMENTS] = {
+	[ACQUIRE] = "SELECT distlock.acquire($1, $2::interval, $3::interval, $4, $5)",
+	[TRY_ACQUIRE] = "SELECT distlock.try_acquire($1, $2::interval, $3::interval, $4, $5)",
+	[ACQUIRE_WITH_TOKEN] =
+	"SELECT distlock.acquire_with_token($1, $6, $2::interval, $3::interval, $4, $5)",
+	[TRY_ACQUIRE_WITH_TOKEN] =
+	"SELECT distlock.try_acquire_with_token($1, $6, $2::interval, $3::interval, $4, $5)",
+	[POLL] =
+	"SELECT distlock.try_acquire_with_token($1, $6, $2::interval, $3::interval, $4, $5, "
+	"retry => distlock.limit_retry(distlock.exponential_backoff('1 ms', '8 ms'), 5))",
+	[EXTEND] = "SELECT distlock.extend($1, $2, $3::interval)",
+	[TRY_EXTEND] = "SELECT distlock.try_extend($1, $2, $3::interval)",
+	[TRY_EXTEND_AGAIN] = "SELECT distlock.try_extend($1, $2)",
+	[ENSURE] = "SELECT distlock.ensure($1, $2, $3::interval)",
+	[TRY_ENSURE] = "SELECT distlock.try_ensure($1, $2, $3::interval)",
+	[EXTEND_ALL] = "SELECT distlock.extend_all($2, $3::interval) WHERE $1::text IS NOT NULL",
+	[RELEASE] = "SELECT distlock.release($1, $2) IS NOT NULL",
+	[TRY_RELEASE] = "SELECT distlock.try_release($1, $2)",
+	[RELEASE_ALL] = "SELECT distlock.release_all($2) WHERE $1::text IS NOT NULL",
+	[GUARD] = "SELECT distlock.guard($1, $2)",
+	[TTL] = "SELECT distlock.ttl($1, $2)",
+	[FENCE] = "SELECT distlock.fence($1, $2)",
+	[IS_HELD] = "SELECT distlock.is_held($1)",
+	[DO_EXCLUSIVELY] = "SELECT distlock.do_exclusively($1, '1 s', $2, $3::interval)",
+	[TRY_DO_EXCLUSIVELY] = "SELECT distlock.try_do_exclusively($1, '1 s', $2, $3::interval)",
+	[RUN_EXCLUSIVELY] = "CALL distlock.run_exclusively($1, '1 s', $2, $3::interval, $4)",
+	[FORCE_RELEASE] = "SELECT distlock.force_release($1)",
+	[FORCE_ACQUIRE] = "SELECT distlock.force_acquire($1, $2::interval, owner => $3)",
+	[WRITE] = "INSERT INTO ledger (key, line, fence, owner) "
+	"SELECT $1, coalesce(max(line), 0) + 1, $2::bigint, $3 FROM ledger WHERE key = $1 "
+	"RETURNING line",
+	[UNLOCK_ALL] = "SELECT pg_advisory_unlock_all() IS NOT NULL",
+};
+
+typedef struct Record
+{
+	int64_t		asked;
+	int64_t		answered;
+	char		verb;
+	char		scope;			/* l, s or t; of a lock that is not known: - */
+	char		state;			/* C, R, U */
+	char		key[32];
+	char		token[64];
+	char		owner[32];
+	int64_t		ttl;
+	char		outcome[8];
+	char		value[64];
+} Record;
+
+typedef struct Client
+{
+	pthread_t	thread;
+	int			number;
+	uint64_t	random;
+	PGconn	   *connection;
+	int			pid;			/* of the backend, 0: not connected */
+	FILE	   *log;
+	long		owners;			/* how many have been made up */
+	Record		records[MAX_RECORDS];
+	int			n_records;		/* not written yet */
+
+	long		operations;
+	long		grants;
+	long		refusals;
+	long		waits;			/* grants that had to be waited for */
+	long		lost;			/* connections */
+	char		states[MAX_STATES][6];
+	long		state_counts[MAX_STATES];
+} Client;
+
+static int	n_clients = 8;
+static double seconds = 5;
+static uint64_t seed = 1;
+static int	round_number = 0;
+static int	n_keys = 8;
+static const char *directory = ".";
+static double sabotage = 0;
+static bool slow = false;
+
+static Client *clients;
+static int64_t stop_at;
+
+/* ----------------------------------------------------------------------------
+ * Chance, the clock
+ * ------------------------------------------------------------------------- */
+
+static void
+die(const char *format,...)
+{
+	va_list		args;
+
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	exit(1);
+}
+
+/* splitmix64: each client draws a sequence of its own from the seed */
+static uint64_t
+draw(Client *client)
+{
+	uint64_t	z = (client->random += UINT64_C(0x9E3779B97F4A7C15));
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+	return z ^ (z >> 31);
+}
+
+/* from 0 to n - 1 */
+static int
+below(Client *client, int n)
+{
+	return (int) (draw(client) % n);
+}
+
+static bool
+chance(Client *client, int percent)
+{
+	return below(client, 100) < percent;
+}
+
+static int64_t
+now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (int64_t) time.tv_sec * 1000000 + time.tv_nsec / 1000;
+}
+
+static bool
+is_over(void)
+{
+	return now() >= stop_at;
+}
+
+static void
+pause_for(int microseconds)
+{
+	struct timespec time = {microseconds / 1000000, microseconds % 1000000 * 1000};
+
+	nanosleep(&time, NULL);
+}
+
+/* from 1 ms up, short ones as likely as long ones */
+static int64_t
+some_ttl(Client *client, int most_ms)
+{
+	int			bits = 0;
+	int64_t		ttl;
+
+	while ((1 << bits) < most_ms)
+		bits++;
+	ttl = (int64_t) 1000 << below(client, bits + 1);
+	return ttl + below(client, (int) ttl);
+}
+
+/* ----------------------------------------------------------------------------
+ * Records
+ * ------------------------------------------------------------------------- */
+
+static Record *
+record(Client *client, char verb, char scope, const char *key, const char *token)
+{
+	Record	   *r = &client->records[client->n_records++];
+
+	if (client->n_records == MAX_RECORDS)
+		die("too many records");
+	memset(r, 0, sizeof(*r));
+	r->verb = verb;
+	r->scope = scope;
+	r->state = 'U';
+	snprintf(r->key, sizeof(r->key), "%s", key);
+	snprintf(r->token, sizeof(r->token), "%s", token);
+	strcpy(r->owner, "-");
+	r->asked = now();
+	return r;
+}
+
+/* What happened in the transaction that those from first on are of. */
+static void
+settle(Client *client, int first, char state)
+{
+	for (int i = first; i < client->n_records; i++)
+	{
+		Record	   *r = &client->records[i];
+
+		if (r->state == 'U')
+			r->state = state;
+	}
+}
+
+static void
+write_records(Client *client)
+{
+	for (int i = 0; i < client->n_records; i++)
+	{
+		Record	   *r = &client->records[i];
+
+		fprintf(client->log,
+				"%" PRId64 "\t%" PRId64 "\t%c\t%c\t%s\t%s\t%s\t%" PRId64 "\t%s\t%s\t%c\n",
+				r->asked, r->answered, r->verb, r->scope, r->key, r->token, r->owner,
+				r->ttl, r->outcome, r->value, r->state);
+	}
+	client->n_records = 0;
+}
+
+static void
+count_state(Client *client, const char *state)
+{
+	for (int i = 0; i < MAX_STATES; i++)
+	{
+		if (client->states[i][0] == '\0')
+			snprintf(client->states[i], sizeof(client->states[i]), "%.5s", state);
+		if (strcmp(client->states[i], state) == 0)
+		{
+			client->state_counts[i]++;
+			return;
+		}
+	}
+}
+
+/* ----------------------------------------------------------------------------
+ * Statements
+ * ------------------------------------------------------------------------- */
+
+static void
+disconnect(Client *client)
+{
+	__atomic_store_n(&client->pid, 0, __ATOMIC_RELAXED);
+	PQfinish(client->connection);
+	client->connection = NULL;
+}
+
+/* Returns false when the time is over before the server can be reached. */
+static bool
+connect_again(Client *client)
+{
+	while (client->connection == NULL && !is_over())
+	{
+		bool		good;
+
+		client->connection = PQconnectdb("");
+		good = PQstatus(client->connection) == CONNECTION_OK;
+		for (int i = 0; good && i < N_STATEMENTS; i++)
+		{
+			char		name[8];
+			PGresult   *result;
+
+			snprintf(name, sizeof(name), "s%d", i);
+			result = PQprepare(client->connection, name, statements[i], 0, NULL);
+			good = PQresultStatus(result) == PGRES_COMMAND_OK;
+			if (!good && PQstatus(client->connection) == CONNECTION_OK)
+			{
+				const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+				/* a blow meant for the one before us */
+				if (state == NULL || strncmp(state, "57", 2) != 0)
+					die("%s: %s", statements[i], PQerrorMessage(client->connection));
+			}
+			PQclear(result);
+		}
+		if (good)
+			__atomic_store_n(&client->pid, PQbackendPID(client->connection), __ATOMIC_RELAXED);
+		else
+		{
+			disconnect(client);
+			pause_for(2000);
+		}
+	}
+	return client->connection != NULL;
+}
+
+/*
+ * Note what came back.  Of a connection that is lost or was ended we do not know
+ * what it did last: FATAL may come instead of the end of a commit.
+ */
+static void
+note(Client *client, Record *r, PGresult *result)
+{
+	ExecStatusType status = PQresultStatus(result);
+
+	r->answered = now();
+	if (status == PGRES_TUPLES_OK && PQntuples(result) == 1)
+	{
+		const char *value = PQgetvalue(result, 0, 0);
+
+		snprintf(r->value, sizeof(r->value), "%s", value);
+		strcpy(r->outcome, PQgetisnull(result, 0, 0) || strcmp(value, "f") == 0 ||
+			   strcmp(value, "0") == 0 ? "none" : "ok");
+	}
+	else if (status == PGRES_TUPLES_OK)
+		strcpy(r->outcome, "none");
+	else if (status == PGRES_COMMAND_OK)
+		strcpy(r->outcome, "ok");
+	else
+	{
+		const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+		const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+		if (state == NULL || severity == NULL)
+			strcpy(r->outcome, "lost");
+		else
+		{
+			snprintf(r->outcome, sizeof(r->outcome), "%s", state);
+			if (strcmp(severity, "ERROR") == 0)
+				r->state = 'R';
+		}
+		count_state(client, r->outcome);
+	}
+}
+
+static bool
+is_ok(const Record *r)
+{
+	return strcmp(r->outcome, "ok") == 0;
+}
+
+static bool
+failed(const Record *r)
+{
+	return !is_ok(r) && strcmp(r->outcome, "none") != 0;
+}
+
+static void
+count(Client *client, const Record *r)
+{
+	client->operations++;
+	if (r->verb != 'a')
+		return;
+	if (is_ok(r))
+		client->grants++;
+	else if (strcmp(r->outcome, "none") == 0 || strcmp(r->outcome, "55P03") == 0)
+		client->refusals++;
+}
+
+/* Returns false when the connection is gone. */
+static bool
+execute(Client *client, Record *r, Statement statement, int n, const char *const *values)
+{
+	char		name[8];
+	PGresult   *result;
+
+	snprintf(name, sizeof(name), "s%d", statement);
+	r->asked = now();
+	result = PQexecPrepared(client->connection, name, n, values, NULL, NULL, 0);
+	note(client, r, result);
+	PQclear(result);
+	count(client, r);
+	return PQstatus(client->connection) == CONNECTION_OK;
+}
+
+/* A command that is none of distlock's; returns the outcome as note() does. */
+static Record
+command(Client *client, const char *sql)
+{
+	Record		r = {.state = 'U', .asked = now()};
+	PGresult   *result = PQexec(client->connection, sql);
+
+	note(client, &r, result);
+	PQclear(result);
+	return r;
+}
+
+static void
+new_owner(Client *client, char *owner, size_t size)
+{
+	snprintf(owner, size, "%d.%d.%ld", round_number, client->number, client->owners++);
+}
+
+static const char *
+interval(int64_t microseconds, char *buffer, size_t size)
+{
+	snprintf(buffer, size, "%" PRId64 " us", microseconds);
+	return buffer;
+}
+
+/* The keys of which each holder has a token of its own. */
+static void
+some_key(Client *client, char *key, size_t size)
+{
+	int			choice = below(client, 100);
+
+	if (choice < 50)
+		snprintf(key, size, "k%d", below(client, n_keys));
+	else if (choice < 97)
+		snprintf(key, size, "k%d", n_keys + below(client, 100 * n_keys));
+	else
+		snprintf(key, size, "knew %d.%d", round_number, below(client, 1000000));
+}
+
+static const char *
+some_wait(Client *client)
+{
+	static const char *const waits[] = {"0", "0", "0", "1 ms", "5 ms", "20 ms", "100 ms"};
+
+	return waits[below(client, 7)];
+}
+
+/*
+ * Try to get a lock; the token is chosen or generated.  Returns the record, which
+ * has the token of what was granted.
+ */
+static Record *
+acquire(Client *client, char scope, const char *key, int64_t ttl, const char *wait)
+{
+	static const Statement ways[] = {
+		ACQUIRE, TRY_ACQUIRE, TRY_ACQUIRE, ACQUIRE_WITH_TOKEN, TRY_ACQUIRE_WITH_TOKEN,
+		TRY_ACQUIRE_WITH_TOKEN, POLL
+	};
+	Statement	way = ways[below(client, 7)];
+	Record	   *r = record(client, 'a', scope, key, "-");
+	char		buffer[32];
+	const char *values[6] = {
+		key, interval(ttl, buffer, sizeof(buffer)), wait,
+		scope == 'l' ? "lease" : scope == 's' ? "session" : "transaction",
+		r->owner, r->token
+	};
+	bool		chosen = way >= ACQUIRE_WITH_TOKEN;
+
+	if (way == POLL && strcmp(wait, "0") == 0)
+		values[2] = "10 ms";
+	r->ttl = ttl;
+	new_owner(client, r->owner, sizeof(r->owner));
+	if (chosen)
+		snprintf(r->token, sizeof(r->token), "chosen %s", r->owner);
+	execute(client, r, way, chosen ? 6 : 5, values);
+	/* Without contention it takes less, but for a busy machine. */
+	if (is_ok(r) && strcmp(wait, "0") != 0 && r->answered - r->asked > 2000)
+		client->waits++;
+	if (!chosen && is_ok(r))
+	{
+		snprintf(r->token, sizeof(r->token), "%s", r->value);
+		strcpy(r->value, "");
+	}
+	return r;
+}
+
+static Record *
+with_token(Client *client, char verb, char scope, Statement statement, const char *key,
+		   const char *token, int64_t ttl)
+{
+	char		buffer[32];
+	const char *values[3] = {key, token, interval(ttl, buffer, sizeof(buffer))};
+	Record	   *r = record(client, verb, scope, key, token);
+	int			n = (verb == 'x' && statement != TRY_EXTEND_AGAIN) ? 3 : 2;
+
+	/* whose statement has another type for the first, or leaves it out */
+	if (statement == IS_HELD)
+		n = 1;
+	r->ttl = verb == 'x' ? ttl : 0;
+	execute(client, r, statement, n, values);
+	/* With the ttl of before; which that was, the judge knows */
+	if (statement == TRY_EXTEND_AGAIN)
+		r->ttl = 0;
+	return r;
+}
+
+/* Returns the record, whose value is the line. */
+static Record *
+write_line(Client *client, char scope, const char *key, const char *token, const char *fence)
+{
+	Record	   *r = record(client, 'w', scope, key, token);
+	const char *values[3] = {key, fence, r->owner};
+
+	new_owner(client, r->owner, sizeof(r->owner));
+	execute(client, r, WRITE, 3, values);
+	return r;
+}
+
+/* ----------------------------------------------------------------------------
+ * What clients do
+ * ------------------------------------------------------------------------- */
+
+/*
+ * Take what came back of a statement in a batch: its result, perhaps the error that
+ * its commit ended with, and the sync, with ends of results (NULL) in between.
+ * Only the sync tells that it is committed.  Returns false when there is none: the
+ * connection is gone, or libpq has lost count after an error in a commit.
+ */
+static bool
+await_sync(Client *client, Record *r)
+{
+	for (int ends = 0; ends < 3;)
+	{
+		PGresult   *result = PQgetResult(client->connection);
+		bool		sync = PQresultStatus(result) == PGRES_PIPELINE_SYNC;
+
+		if (result == NULL)
+			ends++;
+		else if (!sync)
+			note(client, r, result);
+		PQclear(result);
+		if (PQstatus(client->connection) != CONNECTION_OK)
+			return false;
+		if (sync)
+		{
+			r->answered = now();
+			if (!failed(r))
+				r->state = 'C';
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Statements of their own, sent all at once. */
+static void
+batch(Client *client)
+{
+	PGconn	   *connection = client->connection;
+	int			first = client->n_records;
+	int			locks = 1 + below(client, BATCH);
+	char		ttls[3 * BATCH][32];
+
+	PQenterPipelineMode(connection);
+	for (int i = 0; i < locks; i++)
+	{
+		char		key[32];
+		char		token[64];
+		int			steps = 1 + below(client, 4);
+		Record	   *r;
+
+		some_key(client, key, sizeof(key));
+		for (int step = 0; step < steps && step < 3; step++)
+		{
+			Statement	statement;
+			char	   *ttl = ttls[3 * i + step];
+			char		name[8];
+			const char *values[6] = {key, NULL, NULL, NULL, NULL, NULL};
+			int			n;
+
+			if (step == 0)
+			{
+				r = record(client, 'a', 'l', key, "");
+				new_owner(client, r->owner, sizeof(r->owner));
+				snprintf(token, sizeof(token), "chosen %s", r->owner);
+				strcpy(r->token, token);
+				r->ttl = some_ttl(client, 60);
+				values[1] = interval(r->ttl, ttl, sizeof(ttls[0]));
+				values[2] = "0";
+				values[3] = "lease";
+				values[4] = r->owner;
+				values[5] = r->token;
+				statement = TRY_ACQUIRE_WITH_TOKEN;
+				n = 6;
+			}
+			else if (step == 1 && steps == 4)
+			{
+				r = record(client, 'x', 'l', key, token);
+				r->ttl = some_ttl(client, 60);
+				values[1] = token;
+				values[2] = interval(r->ttl, ttl, sizeof(ttls[0]));
+				statement = TRY_EXTEND;
+				n = 3;
+			}
+			else
+			{
+				r = record(client, 'r', 'l', key, token);
+				values[1] = token;
+				statement = TRY_RELEASE;
+				n = 2;
+				step = 3;
+			}
+			snprintf(name, sizeof(name), "s%d", statement);
+			PQsendQueryPrepared(connection, name, n, values, NULL, NULL, 0);
+			PQpipelineSync(connection);
+		}
+	}
+
+	for (int i = first; i < client->n_records; i++)
+	{
+		Record	   *r = &client->records[i];
+
+		if (!await_sync(client, r))
+		{
+			/* What became of this one and of the rest nobody told us. */
+			for (; i < client->n_records; i++)
+			{
+				strcpy(client->records[i].outcome, "lost");
+				client->records[i].answered = now();
+			}
+			disconnect(client);
+			client->lost++;
+			return;
+		}
+		count(client, r);
+	}
+	PQexitPipelineMode(connection);
+}
+
+/* A statement that committed by itself, or not. */
+static bool
+alone(Client *client, Record *r)
+{
+	if (!failed(r))
+		r->state = 'C';
+	return PQstatus(client->connection) == CONNECTION_OK;
+}
+
+/* A lease in statements of its own; the token is generated or chosen. */
+static void
+lease(Client *client)
+{
+	char		key[32];
+	char		token[64];
+	Record	   *r;
+
+	some_key(client, key, sizeof(key));
+	r = acquire(client, 'l', key, some_ttl(client, 100), some_wait(client));
+	if (!alone(client, r) || !is_ok(r))
+		return;
+	strcpy(token, r->token);
+	for (int steps = below(client, 4); steps > 0; steps--)
+	{
+		static const Statement ways[] = {
+			EXTEND, TRY_EXTEND, TRY_EXTEND_AGAIN, ENSURE, TRY_ENSURE, EXTEND_ALL
+		};
+		static const Statement looks[] = {TTL, FENCE, FENCE, IS_HELD};
+
+		if (chance(client, 50))
+			r = with_token(client, 'x', 'l', ways[below(client, 6)], key, token,
+						   some_ttl(client, 100));
+		else
+		{
+			Statement	look = looks[below(client, 4)];
+
+			r = with_token(client, 'l', 'l', look, key, token, 0);
+			if (look != FENCE)
+				strcpy(r->value, "");
+		}
+		if (!alone(client, r))
+			return;
+		if (chance(client, 20))
+			pause_for(below(client, 3000));
+	}
+	if (chance(client, 80))
+	{
+		static const Statement ways[] = {RELEASE, TRY_RELEASE, RELEASE_ALL};
+
+		alone(client, with_token(client, 'r', 'l', ways[below(client, 3)], key, token, 0));
+	}
+}
+
+/* As a wrong token never does anything, what it did has to be nothing. */
+static void
+wrong_token(Client *client)
+{
+	static const Statement ways[] = {
+		EXTEND, TRY_EXTEND, TRY_ENSURE, EXTEND_ALL, RELEASE, TRY_RELEASE, RELEASE_ALL,
+		GUARD, TTL, FENCE
+	};
+	char		key[32];
+	char		token[64];
+	char		ttl[32];
+	const char *values[3] = {key, token, interval(some_ttl(client, 60000), ttl, sizeof(ttl))};
+	Statement	way = ways[below(client, 10)];
+	Record	   *r;
+
+	some_key(client, key, sizeof(key));
+	/* one that another client has never had, one of earlier, something else */
+	switch (below(client, 3))
+	{
+		case 0:
+			snprintf(token, sizeof(token), "chosen %d.%d.x", round_number,
+					 below(client, n_clients));
+			break;
+		case 1:
+			snprintf(token, sizeof(token), "chosen %d.%d.0", round_number - 1,
+					 below(client, n_clients));
+			break;
+		default:
+			strcpy(token, "wrong");
+			break;
+	}
+	r = record(client, '!', 'l', key, token);
+	execute(client, r, way, way <= EXTEND_ALL ? 3 : 2, values);
+	alone(client, r);
+}
+
+static bool
+begin(Client *client)
+{
+	static const char *const levels[] = {
+		"BEGIN", "BEGIN", "BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ",
+		"BEGIN ISOLATION LEVEL SERIALIZABLE"
+	};
+	Record		r = command(client, levels[below(client, 5)]);
+
+	return is_ok(&r);
+}
+
+/*
+ * End the transaction that the records from first on are of, for better or worse.
+ * When it holds a lock by its scope or a guard, the record of its end says until
+ * when that was surely so: until the end was asked for, if that came out well.
+ */
+static void
+end(Client *client, int first, bool good)
+{
+	int			ended = client->n_records;
+	int			choice = below(client, 10);
+	Record		r;
+
+	/* What the transaction holds until it ends; after an error that is nothing. */
+	for (int i = first; good && i < ended; i++)
+	{
+		Record	   *of = &client->records[i];
+
+		if ((of->verb == 'g' || (of->verb == 'a' && of->scope == 't')) && is_ok(of) &&
+			of->state != 'R')
+			record(client, 'e', of->scope, of->key, of->token);
+	}
+	if (PQstatus(client->connection) != CONNECTION_OK)
+	{
+		strcpy(r.outcome, "lost");
+		settle(client, first, 'R');
+	}
+	else if (!good || choice < 2)
+	{
+		r = command(client, "ROLLBACK");
+		settle(client, first, 'R');
+	}
+	else if (choice < 9)
+	{
+		r = command(client, "COMMIT");
+		settle(client, first, is_ok(&r) && PQstatus(client->connection) == CONNECTION_OK ? 'C' :
+			   r.state == 'R' ? 'R' : 'U');
+	}
+	else
+	{
+		char		gid[64];
+		char		sql[128];
+		bool		commit = chance(client, 70);
+
+		new_owner(client, gid, sizeof(gid));
+		snprintf(sql, sizeof(sql), "PREPARE TRANSACTION '%s'", gid);
+		r = command(client, sql);
+		if (!is_ok(&r))
+			settle(client, first, r.state == 'R' ? 'R' : 'U');
+		else
+		{
+			/* Until this has succeeded, it may be ended by those who clean up. */
+			snprintf(sql, sizeof(sql), "%s PREPARED '%s'", commit ? "COMMIT" : "ROLLBACK", gid);
+			r = command(client, sql);
+			settle(client, first, is_ok(&r) ? (commit ? 'C' : 'R') : 'U');
+		}
+	}
+	for (int i = ended; i < client->n_records; i++)
+	{
+		client->records[i].answered = now();
+		strcpy(client->records[i].outcome, is_ok(&r) ? "ok" : "lost");
+	}
+	if (PQtransactionStatus(client->connection) != PQTRANS_IDLE &&
+		PQstatus(client->connection) == CONNECTION_OK)
+		command(client, "ROLLBACK");
+}
+
+/* Any number of calls in a transaction, with savepoints. */
+static void
+transaction(Client *client)
+{
+	int			first = client->n_records;
+	int			savepoints[8];
+	int			depth = 0;
+	bool		good = true;
+
+	if (!begin(client))
+		return;
+	for (int steps = 1 + below(client, 6); good && steps > 0; steps--)
+	{
+		int			choice = below(client, 10);
+		char		sql[64];
+		Record	   *r = NULL;
+
+		if (choice < 5)
+		{
+			char		key[32];
+			char		token[64];
+			char		scope = chance(client, 70) ? 'l' : 't';
+
+			some_key(client, key, sizeof(key));
+			r = acquire(client, scope, key, some_ttl(client, 200), some_wait(client));
+			if (is_ok(r) && chance(client, 50))
+			{
+				strcpy(token, r->token);
+				r = with_token(client, 'l', scope, FENCE, key, token, 0);
+				if (is_ok(r))
+				{
+					char		fence[64];
+
+					strcpy(fence, r->value);
+					r = write_line(client, scope, key, token, fence);
+				}
+				/* A lease that has expired may be another's before we commit. */
+				if (!failed(r) && scope == 'l')
+					r = with_token(client, 'g', 'l', GUARD, key, token, 0);
+			}
+			else if (is_ok(r) && scope == 'l' && chance(client, 50))
+			{
+				strcpy(token, r->token);
+				if (chance(client, 50))
+					r = with_token(client, 'x', 'l', TRY_EXTEND, key, token,
+								   some_ttl(client, 100));
+				if (!failed(r))
+					r = with_token(client, 'r', 'l', TRY_RELEASE, key, token, 0);
+			}
+		}
+		else if ((choice < 8 || depth == 0) && depth < 8)
+		{
+			Record		done;
+
+			savepoints[depth] = client->n_records;
+			snprintf(sql, sizeof(sql), "SAVEPOINT s%d", depth++);
+			done = command(client, sql);
+			good = is_ok(&done);
+		}
+		else
+		{
+			bool		release = chance(client, 30);
+			Record		done;
+
+			depth = below(client, depth);
+			snprintf(sql, sizeof(sql), "%s SAVEPOINT s%d", release ? "RELEASE" : "ROLLBACK TO",
+					 depth);
+			done = command(client, sql);
+			good = is_ok(&done);
+			if (good && !release)
+				settle(client, savepoints[depth++], 'R');
+		}
+		if (r != NULL && failed(r))
+		{
+			Record		done;
+
+			/* Go on from a savepoint, if there is one. */
+			good = false;
+			if (depth > 0 && PQstatus(client->connection) == CONNECTION_OK)
+			{
+				snprintf(sql, sizeof(sql), "ROLLBACK TO SAVEPOINT s%d", depth - 1);
+				done = command(client, sql);
+				good = is_ok(&done);
+				settle(client, savepoints[depth - 1], 'R');
+			}
+		}
+	}
+	end(client, first, good);
+}
+
+/* A lease, and transactions that work under its guard. */
+static void
+guarded_work(Client *client)
+{
+	char		key[32];
+	char		token[64];
+	Record	   *r;
+
+	some_key(client, key, sizeof(key));
+	r = acquire(client, 'l', key, some_ttl(client, 30), some_wait(client));
+	if (!alone(client, r) || !is_ok(r))
+		return;
+	strcpy(token, r->token);
+	for (int n = 1 + below(client, 3); n > 0; n--)
+	{
+		int			first = client->n_records;
+
+		if (chance(client, 30))
+			pause_for(below(client, 4000));
+		if (!begin(client))
+			return;
+		r = with_token(client, 'g', 'l', GUARD, key, token, 0);
+		if (is_ok(r))
+		{
+			char		fence[64];
+
+			strcpy(fence, r->value);
+			r = write_line(client, 'l', key, token, fence);
+		}
+		end(client, first, !failed(r));
+		if (client->connection == NULL || PQstatus(client->connection) != CONNECTION_OK)
+			return;
+	}
+	alone(client, with_token(client, 'r', 'l', TRY_RELEASE, key, token, 0));
+}
+
+/* Held by the session; perhaps until its end. */
+static void
+session(Client *client)
+{
+	char		key[32];
+	char		token[64];
+	char		fence[64];
+	Record	   *r;
+
+	snprintf(key, sizeof(key), "k%d", below(client, n_keys));
+	r = acquire(client, 's', key, some_ttl(client, 20), some_wait(client));
+	if (!alone(client, r) || !is_ok(r))
+		return;
+	strcpy(token, r->token);
+	r = with_token(client, 'l', 's', FENCE, key, token, 0);
+	if (!alone(client, r))
+		return;
+	strcpy(fence, r->value);
+	for (int n = below(client, 4); is_ok(r) && n > 0; n--)
+	{
+		if (!alone(client, r = write_line(client, 's', key, token, fence)))
+			return;
+	}
+	switch (below(client, 10))
+	{
+		case 0:
+			r = record(client, 'd', 's', key, token);
+			r->state = 'C';
+			strcpy(r->outcome, "ok");
+			disconnect(client);
+			r->answered = now();
+			break;
+		case 1:
+			r = record(client, 'd', 's', key, token);
+			execute(client, r, UNLOCK_ALL, 0, NULL);
+			alone(client, r);
+			break;
+		default:
+			/* What was cancelled is to be held no longer than this turn. */
+			while ((r = with_token(client, 'r', 's', TRY_RELEASE, key, token, 0),
+					alone(client, r)) && failed(r))
+				;
+			break;
+	}
+}
+
+static void
+exclusively(Client *client)
+{
+	char		key[32];
+	char		owner[32];
+	char		sql[256];
+	const char *values[4] = {key, sql, some_wait(client), owner};
+	bool		run = chance(client, 40);
+	Record	   *r;
+
+	some_key(client, key, sizeof(key));
+	new_owner(client, owner, sizeof(owner));
+	snprintf(sql, sizeof(sql),
+			 "INSERT INTO ledger (key, line, fence, owner) SELECT '%s', "
+			 "coalesce(max(line), 0) + 1, distlock.current_fence(), '%s' FROM ledger "
+			 "WHERE key = '%s'", key, owner, key);
+	r = record(client, 'w', '-', key, "-");
+	strcpy(r->owner, owner);
+	if (run)
+		execute(client, r, RUN_EXCLUSIVELY, 4, values);
+	else
+		execute(client, r, chance(client, 50) ? DO_EXCLUSIVELY : TRY_DO_EXCLUSIVELY, 3, values);
+	alone(client, r);
+	/* A transaction of its own: the line may be committed, and then an error comes. */
+	if (run && failed(r))
+		r->state = 'U';
+}
+
+/* Several clients with the same token: whoever has it holds the lock. */
+static void
+shared(Client *client)
+{
+	static const Statement ways[] = {
+		TRY_EXTEND, TRY_RELEASE, RELEASE_ALL, EXTEND_ALL, FENCE, GUARD, TTL
+	};
+	char		key[32];
+	char		token[64];
+	char		owner[64];
+	char		ttl[32];
+	const char *values[6] = {
+		key, interval(some_ttl(client, 30), ttl, sizeof(ttl)), some_wait(client), "lease",
+		owner, token
+	};
+	Record	   *r;
+
+	snprintf(key, sizeof(key), "s%d", below(client, SHARED_KEYS));
+	snprintf(token, sizeof(token), "shared %d", below(client, 3));
+	snprintf(owner, sizeof(owner), "shared");
+	r = record(client, 'a', 'l', key, token);
+	execute(client, r, TRY_ACQUIRE_WITH_TOKEN, 6, values);
+	if (!alone(client, r) || !is_ok(r))
+		return;
+	for (int n = below(client, 4); n > 0; n--)
+	{
+		Statement	way = ways[below(client, 7)];
+		bool		extends = way == TRY_EXTEND || way == EXTEND_ALL;
+		bool		releases = way == TRY_RELEASE || way == RELEASE_ALL;
+
+		r = with_token(client, extends ? 'x' : releases ? 'r' : 'l', 'l', way, key, token,
+					   some_ttl(client, 30));
+		if (!alone(client, r))
+			return;
+	}
+}
+
+static void
+force(Client *client)
+{
+	char		key[32];
+	char		ttl[32];
+	const char *values[3] = {key, interval(some_ttl(client, 60), ttl, sizeof(ttl)), "forced"};
+	Record	   *r;
+
+	snprintf(key, sizeof(key), "f%d", below(client, FORCED_KEYS));
+	if (chance(client, 70))
+	{
+		r = acquire(client, 'l', key, some_ttl(client, 100), some_wait(client));
+		if (alone(client, r) && is_ok(r) && chance(client, 50))
+		{
+			char		token[64];
+
+			strcpy(token, r->token);
+			alone(client, with_token(client, 'r', 'l', TRY_RELEASE, key, token, 0));
+		}
+		return;
+	}
+	r = record(client, 'f', 'l', key, "-");
+	if (chance(client, 50))
+		execute(client, r, FORCE_RELEASE, 1, values);
+	else
+		execute(client, r, FORCE_ACQUIRE, 3, values);
+	strcpy(r->value, "");
+	alone(client, r);
+}
+
+static void
+change_settings(Client *client)
+{
+	static const char *const settings[] = {
+		"SET statement_timeout = '3ms'", "SET statement_timeout = '20ms'",
+		"SET statement_timeout = 0", "SET statement_timeout = 0",
+		"SET lock_timeout = '2ms'", "SET lock_timeout = 0", "SET lock_timeout = 0",
+		"SET synchronous_commit = off", "SET synchronous_commit = on",
+		"CALL distlock.purge()"
+	};
+
+	command(client, settings[below(client, 10)]);
+}
+
+static void *
+work(void *arg)
+{
+	Client	   *client = arg;
+
+	while (!is_over())
+	{
+		int			choice = below(client, 100);
+
+		if (client->connection == NULL && !connect_again(client))
+			break;
+		if (choice < (slow ? 10 : 50))
+			batch(client);
+		else if (choice < 62)
+			lease(client);
+		else if (choice < 76)
+			transaction(client);
+		else if (choice < 82)
+			guarded_work(client);
+		else if (choice < 86)
+			session(client);
+		else if (choice < 90)
+			exclusively(client);
+		else if (choice < 93)
+			shared(client);
+		else if (choice < 96)
+			force(client);
+		else if (choice < 99)
+			wrong_token(client);
+		else
+			change_settings(client);
+		write_records(client);
+		if (client->connection != NULL && PQstatus(client->connection) != CONNECTION_OK)
+		{
+			client->lost++;
+			disconnect(client);
+		}
+	}
+	if (client->connection != NULL)
+		disconnect(client);
+	return NULL;
+}
+
+/* Cancels what they do and ends their sessions, and the transactions they leave. */
+static void *
+spoil(void *arg)
+{
+	Client	   *client = arg;
+	int64_t		cleaned = 0;
+
+	while (!is_over())
+	{
+		char		sql[128];
+		Client	   *victim = &clients[below(client, n_clients)];
+		int			pid = __atomic_load_n(&victim->pid, __ATOMIC_RELAXED);
+
+		pause_for(1 + below(client, (int) (2e6 / (sabotage > 0 ? sabotage : 10))));
+		if (client->connection == NULL && !connect_again(client))
+			break;
+		if (pid != 0 && sabotage > 0)
+		{
+			snprintf(sql, sizeof(sql), "SELECT %s(%d)",
+					 chance(client, 80) ? "pg_cancel_backend" : "pg_terminate_backend", pid);
+			command(client, sql);
+			client->operations++;
+		}
+		if (now() - cleaned > 200000)
+		{
+			/* An error ends the list; the next one comes soon. */
+			PGresult   *result = PQexec(client->connection,
+										"SELECT format('ROLLBACK PREPARED %L', gid) "
+										"FROM pg_prepared_xacts "
+										"WHERE prepared < clock_timestamp() - interval '300 ms'");
+
+			for (int i = 0; i < PQntuples(result); i++)
+				command(client, PQgetvalue(result, i, 0));
+			PQclear(result);
+			cleaned = now();
+		}
+		if (PQstatus(client->connection) != CONNECTION_OK)
+			disconnect(client);
+	}
+	if (client->connection != NULL)
+		disconnect(client);
+	return NULL;
+}
+
+/* ----------------------------------------------------------------------------
+ * The program
+ * ------------------------------------------------------------------------- */
+
+static void
+read_options(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"clients", required_argument, NULL, 'c'},
+		{"seconds", required_argument, NULL, 't'},
+		{"seed", required_argument, NULL, 's'},
+		{"round", required_argument, NULL, 'r'},
+		{"keys", required_argument, NULL, 'k'},
+		{"log", required_argument, NULL, 'l'},
+		{"sabotage", required_argument, NULL, 'x'},
+		{"slow", no_argument, NULL, 'w'},
+		{NULL, 0, NULL, 0}
+	};
+	int			option;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
+	{
+		switch (option)
+		{
+			case 'c':
+				n_clients = atoi(optarg);
+				break;
+			case 't':
+				seconds = atof(optarg);
+				break;
+			case 's':
+				seed = strtoull(optarg, NULL, 10);
+				break;
+			case 'r':
+				round_number = atoi(optarg);
+				break;
+			case 'k':
+				n_keys = atoi(optarg);
+				break;
+			case 'l':
+				directory = optarg;
+				break;
+			case 'x':
+				sabotage = atof(optarg);
+				break;
+			case 'w':
+				slow = true;
+				break;
+			default:
+				exit(2);
+		}
+	}
+	if (n_clients < 1 || n_keys < 1 || seconds <= 0 || optind < argc)
+		die("a client, a key and a second are the least");
+}
+
+/* How often each error was met, by all clients. */
+static void
+print_states(void)
+{
+	for (int i = 0; i < n_clients; i++)
+	{
+		for (int j = 0; j < MAX_STATES && clients[i].states[j][0] != '\0'; j++)
+			printf("error %s %ld\n", clients[i].states[j], clients[i].state_counts[j]);
+	}
+}
+
+int
+main(int argc, char **argv)
+{
+	long		operations = 0,
+				grants = 0,
+				refusals = 0,
+				waits = 0,
+				lost = 0;
+	int64_t		began = now();
+
+	read_options(argc, argv);
+	clients = calloc(n_clients + 1, sizeof(Client));
+	stop_at = began + (int64_t) (seconds * 1e6);
+	for (int i = 0; i <= n_clients; i++)
+	{
+		Client	   *client = &clients[i];
+		char		path[1024];
+
+		client->number = i;
+		client->random = seed * UINT64_C(1000003) + (uint64_t) round_number * 1009 + i;
+		snprintf(path, sizeof(path), "%s/client-%d.log", directory, i);
+		if (i < n_clients && (client->log = fopen(path, "w")) == NULL)
+			die("cannot write %s", path);
+		if (pthread_create(&client->thread, NULL, i < n_clients ? work : spoil, client) != 0)
+			die("cannot start a thread");
+	}
+	for (int i = 0; i <= n_clients; i++)
+	{
+		Client	   *client = &clients[i];
+
+		pthread_join(client->thread, NULL);
+		if (i == n_clients)
+			break;
+		if (fclose(client->log) != 0)
+			die("cannot write what client %d did", i);
+		operations += client->operations;
+		grants += client->grants;
+		refusals += client->refusals;
+		waits += client->waits;
+		lost += client->lost;
+	}
+	printf("seconds %.3f\noperations %ld\ngrants %ld\nrefusals %ld\nwaits %ld\n"
+		   "interrupts %ld\nlost %ld\n", (now() - began) / 1e6, operations, grants,
+		   refusals, waits, clients[n_clients].operations, lost);
+	print_states();
+	return 0;
+}
