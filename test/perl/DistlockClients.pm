@@ -97,6 +97,8 @@ sub start
 	my ($self, $node, %options) = @_;
 
 	$self->{out} = $self->{err} = '';
+	$self->{patience} = $options{seconds} + 60;
+	$self->{timeout} = IPC::Run::timeout($self->{patience});
 	local $ENV{PGHOST} = $node->host;
 	local $ENV{PGPORT} = $node->port;
 	local $ENV{PGDATABASE} = 'postgres';
@@ -114,7 +116,8 @@ sub start
 			$self->{slow} ? '--slow' : ()
 		],
 		'>', \$self->{out},
-		'2>', \$self->{err});
+		'2>', \$self->{err},
+		$self->{timeout});
 	return;
 }
 
@@ -123,8 +126,9 @@ sub start
 =head2 $clients->working, $clients->finish
 
 Whether they are at it; wait until they have finished, and get what they counted:
-C<operations>, C<grants>, C<refusals>, C<waits>, C<interrupts>, C<lost>, C<seconds>,
-and C<errors>, a hash by SQLSTATE.
+C<operations>, C<grants>, C<refusals>, C<waits>, C<interrupts>, C<lost>, C<stuck>,
+C<seconds>, and C<errors>, a hash by SQLSTATE.  Who is at it a minute later than he
+should is stuck, too.
 
 =cut
 
@@ -140,7 +144,9 @@ sub finish
 	my ($self) = @_;
 	my %counts = (errors => {});
 
-	$self->{run}->finish or die "the clients have failed: $self->{err}";
+	$self->{timeout}->start($self->{patience});
+	eval { $self->{run}->finish; 1 } or die "the clients do not come to an end: $@";
+	$self->{run}->result == 0 or die "the clients have failed: $self->{err}";
 	foreach my $line (split /\n/, $self->{out})
 	{
 		my ($what, @values) = split / /, $line;

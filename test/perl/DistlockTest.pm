@@ -143,15 +143,13 @@ sub stop_walwriter
 	return;
 }
 
-# kill -9 of every process of the server.
+# kill -9 of every process of the server, without asking it which there are.
 sub crash
 {
 	my ($node) = @_;
-	my @pids = split /\n/, $node->safe_psql('postgres',
-		'SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
-
 	my $pidfile = $node->data_dir . '/postmaster.pid';
 	my ($postmaster) = split /\n/, slurp_file($pidfile);
+	my @pids = children_of($postmaster);
 
 	$node->kill9;
 	kill('KILL', @pids);
@@ -160,6 +158,21 @@ sub crash
 	# While nobody has collected it, it would be taken for a server that runs.
 	unlink $pidfile, $node->host . '/.s.PGSQL.' . $node->port . '.lock';
 	return;
+}
+
+sub children_of
+{
+	my ($parent) = @_;
+	my @pids;
+
+	foreach my $file (glob '/proc/[0-9]*/stat')
+	{
+		# It may have gone meanwhile.
+		my $stat = eval { slurp_file($file) } // '';
+
+		push @pids, $1 if $stat =~ /^(\d+) \(.*\) \S $parent /s;
+	}
+	return @pids;
 }
 
 # A process that nobody has collected is none.

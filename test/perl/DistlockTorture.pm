@@ -65,7 +65,6 @@ sub new
 		full => $ENV{DISTLOCK_TORTURE_FULL} // 0,
 		figures => {},
 		order => [],
-		began => time,
 	}, $class;
 
 	srand($self->{seed});
@@ -86,8 +85,9 @@ sub seed { return $_[0]->{seed}; }
 sub seconds { return $_[0]->{seconds}; }
 sub full { return $_[0]->{full}; }
 
-# Seconds since the beginning.
-sub elapsed { return time - $_[0]->{began}; }
+# Seconds since the first question whether to go on; what was set up before does not
+# count.
+sub elapsed { return time - ($_[0]->{began} //= time); }
 
 =pod
 

@@ -121,8 +121,8 @@ sub hear
 =head2 $witness->compare($sight, crashed => ...)
 
 Find contradictions in what was heard last.  $sight is what the judge saw in the
-same time.  With C<crashed>, releases may have been lost, which they need not
-survive.
+same time.  With C<crashed>, releases may have been lost, which need not survive a
+crash, and lines of those who had switched C<synchronous_commit> off.
 
 =cut
 
@@ -135,7 +135,7 @@ sub compare
 	$self->{records} = [];
 	$self->exclude($records, $taken);
 	$self->order_fences($records);
-	$self->find_grants($records, $sight);
+	$self->find_grants($records, $sight, $options{crashed});
 	$self->find_changes($records, $sight, $options{crashed});
 	return;
 }
@@ -365,7 +365,7 @@ sub order_fences
 
 sub find_grants
 {
-	my ($self, $records, $sight) = @_;
+	my ($self, $records, $sight, $crashed) = @_;
 	my $counts = $self->{counts};
 	my (%asked, %worked);
 
@@ -380,7 +380,7 @@ sub find_grants
 
 			$worked{$owner} = 1;
 			$self->violation('lost_works', 'not in the ledger', $r)
-			  if $state eq 'C' && is_ok($r) && !$there;
+			  if $state eq 'C' && is_ok($r) && !$there && !$crashed;
 			$self->violation('ghost_works', 'in the ledger', $r)
 			  if $there && ($state eq 'R' || ($state eq 'C' && !is_ok($r)));
 		}
@@ -399,8 +399,6 @@ sub find_grants
 		}
 		elsif (!defined $grant)
 		{
-			# Released in the same transaction, only the last state of a row that it
-			# made is there.
 			$self->violation('lost_grants', 'it is not there', $r);
 		}
 		else

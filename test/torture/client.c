@@ -128,6 +128,7 @@ typedef struct Client
 	long		refusals;
 	long		waits;			/* grants that had to be waited for */
 	long		lost;			/* connections */
+	long		stuck;			/* waits for what must have been free long before */
 	char		states[MAX_STATES][6];
 	long		state_counts[MAX_STATES];
 } Client;
@@ -454,12 +455,17 @@ some_key(Client *client, char *key, size_t size)
 		snprintf(key, size, "knew %d.%d", round_number, below(client, 1000000));
 }
 
+/* Nobody holds anything for long: nobody waits to the end of the last of these. */
+#define LONG_WAIT "30 s"
+
 static const char *
 some_wait(Client *client)
 {
-	static const char *const waits[] = {"0", "0", "0", "1 ms", "5 ms", "20 ms", "100 ms"};
+	static const char *const waits[] = {
+		"0", "0", "0", "1 ms", "5 ms", "20 ms", "100 ms", LONG_WAIT
+	};
 
-	return waits[below(client, 7)];
+	return waits[below(client, 8)];
 }
 
 /*
@@ -490,6 +496,8 @@ acquire(Client *client, char scope, const char *key, int64_t ttl, const char *wa
 	if (chosen)
 		snprintf(r->token, sizeof(r->token), "chosen %s", r->owner);
 	execute(client, r, way, chosen ? 6 : 5, values);
+	if (strcmp(wait, LONG_WAIT) == 0 && r->answered - r->asked > 20 * 1000000)
+		client->stuck++;
 	/* Without contention it takes less, but for a busy machine. */
 	if (is_ok(r) && strcmp(wait, "0") != 0 && r->answered - r->asked > 2000)
 		client->waits++;
@@ -1263,7 +1271,8 @@ main(int argc, char **argv)
 				grants = 0,
 				refusals = 0,
 				waits = 0,
-				lost = 0;
+				lost = 0,
+				stuck = 0;
 	int64_t		began = now();
 
 	read_options(argc, argv);
@@ -1296,10 +1305,11 @@ main(int argc, char **argv)
 		refusals += client->refusals;
 		waits += client->waits;
 		lost += client->lost;
+		stuck += client->stuck;
 	}
 	printf("seconds %.3f\noperations %ld\ngrants %ld\nrefusals %ld\nwaits %ld\n"
-		   "interrupts %ld\nlost %ld\n", (now() - began) / 1e6, operations, grants,
-		   refusals, waits, clients[n_clients].operations, lost);
+		   "interrupts %ld\nlost %ld\nstuck %ld\n", (now() - began) / 1e6, operations,
+		   grants, refusals, waits, clients[n_clients].operations, lost, stuck);
 	print_states();
 	return 0;
 }
