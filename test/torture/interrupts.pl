@@ -24,6 +24,7 @@ my $run = DistlockTorture->new('interrupts', seconds => 15, goals => { interrupt
 my $node = new_node('main', allows_streaming => 'logical', conf => <<"EOC");
 $DistlockTrial::CONF
 log_min_messages = fatal
+restart_after_crash = on
 EOC
 my $trial = DistlockTrial->new($run, $node, clients => 8, sabotage => 60);
 
@@ -52,7 +53,8 @@ sub signal_to
 sub await_server
 {
 	await('the server to be up', sub {
-		return ($node->psql('postgres', 'SELECT 1'))[0] == 0;
+		# psql may lose its connection before it has read what to do.
+		return (eval { $node->psql('postgres', '', extra_params => [ '-c', 'SELECT 1' ]) } // 2) == 0;
 	});
 	return;
 }
