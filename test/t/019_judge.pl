@@ -33,7 +33,8 @@ $node->safe_psql('postgres', q{
 		VALUES ('it''s a [key]:1', 0, 'l', 1, 1, f, t, moment(acquired),
 			moment(acquired + seconds), seconds * 1000000, o)
 		ON CONFLICT (key, permit) DO UPDATE SET fence = excluded.fence,
-			token = excluded.token, acquired_at = excluded.acquired_at,
+			token = excluded.token, scope = excluded.scope,
+			acquired_at = excluded.acquired_at,
 			expires_at = excluded.expires_at, ttl = excluded.ttl,
 			owner = excluded.owner
 	$$;
@@ -41,6 +42,11 @@ $node->safe_psql('postgres', q{
 	LANGUAGE sql AS $$
 		UPDATE judged.lock SET ttl = seconds * 1000000,
 			expires_at = moment(at + seconds)
+	$$;
+	CREATE TABLE judged.ledger (key text, line bigint, fence bigint, owner text);
+	CREATE PROCEDURE touch_lock(f bigint)
+	LANGUAGE sql AS $$
+		UPDATE judged.lock SET token = NULL, owner = NULL, scope = 't', fence = f
 	$$;
 	CREATE PROCEDURE free_lock(at numeric, f bigint DEFAULT NULL)
 	LANGUAGE sql AS $$
@@ -158,6 +164,48 @@ my @histories = (
 		violations => { misstatements => 1 }
 	},
 	{
+		name => 'nothing wrong in other scopes, and in the ledger',
+		sql => q{CALL grant_lock(1, 'a', 0, 10);
+			CALL touch_lock(1);
+			CALL grant_lock(2, 'b', 10, 10);
+			UPDATE judged.lock SET scope = 's', expires_at = 'infinity', fence = 3, token = 'c',
+				acquired_at = moment(20);
+			CALL grant_lock(4, 'd', 21, 10);
+			CALL touch_lock(5);
+			INSERT INTO judged.ledger VALUES ('a', 1, 1, 'x'), ('a', 2, 1, 'x'), ('b', 1, 1, 'x');
+			INSERT INTO judged.ledger VALUES ('a', 3, 2, 'x');},
+		counts => { grants => 4, touches => 2, ended_sessions => 1, works => 4 }
+	},
+	{
+		name => 'an ended lease that was still in force',
+		sql => q{CALL grant_lock(1, 'a', extract(epoch FROM now() - moment(0)), 3600);
+			UPDATE judged.lock SET token = NULL;},
+		violations => { early_lapses => 1 }
+	},
+	{
+		name => 'held by a transaction while a lease was in force',
+		sql => q{CALL grant_lock(1, 'a', extract(epoch FROM now() - moment(0)), 3600);
+			CALL touch_lock(2);},
+		violations => { early_lapses => 1 }
+	},
+	{
+		name => 'a fence of the past for a transaction',
+		sql => q{CALL grant_lock(2, 'a', 0, 1); CALL touch_lock(1);},
+		violations => { fence_regressions => 1 }
+	},
+	{
+		name => 'a line twice',
+		sql => q{INSERT INTO judged.ledger VALUES ('a', 1, 1, 'x');
+			INSERT INTO judged.ledger VALUES ('a', 1, 2, 'x');},
+		violations => { stale_works => 1 }
+	},
+	{
+		name => 'work after the next holder',
+		sql => q{INSERT INTO judged.ledger VALUES ('a', 1, 2, 'x');
+			INSERT INTO judged.ledger VALUES ('a', 2, 1, 'x');},
+		violations => { late_works => 1 }
+	},
+	{
 		name => 'two rows of a key',
 		sql => q{CALL grant_lock(1, 'a', 0, 10);
 			INSERT INTO judged.lock (key, permit, scope, pid, role, fence, token,
@@ -172,6 +220,7 @@ for my $n (0 .. $#histories)
 	my $history = $histories[$n];
 	my $judge = DistlockJudge->new(
 		table => 'judged.lock',
+		ledger => 'judged.ledger',
 		forced => 'forced',
 		own_token => 'own token');
 
