@@ -31,10 +31,16 @@ endif
 endif
 SHLIB_LINK = $(REDIS_LIBS)
 
+# For tests: places in the code that can be made to fail (src/fail_point.c).
+FAIL_POINTS ?= no
+ifeq ($(FAIL_POINTS),yes)
+FAIL_POINT_FLAGS = -DDISTLOCK_FAIL_POINTS
+endif
+
 # Only what PostgreSQL looks up is exported; up to version 15 it has no word
 # for that itself.
 PG_CPPFLAGS = -D'PGDLLEXPORT=__attribute__((visibility("default")))' \
-	$(REDIS_FLAGS)
+	$(REDIS_FLAGS) $(FAIL_POINT_FLAGS)
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-cast-function-type -fvisibility=hidden
 

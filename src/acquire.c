@@ -43,6 +43,7 @@
 #include "deadlock.h"
 #include "duration.h"
 #include "errors.h"
+#include "fail_point.h"
 #include "hold.h"
 #include "holder.h"
 #include "key_lock.h"
@@ -133,6 +134,7 @@ lease_acquire(const AcquireRequest *request, Grant *grant, Refusal *refusal)
 	/* Find out whether the ttl is possible before anything else happens. */
 	(void) duration_end(GetCurrentStatementStartTimestamp(), request->ttl);
 
+	FAIL_POINT("acquire_begin");
 	granted = acquire(request, grant, refusal);
 	if (!granted)
 		stats_refused(request->key.hash);
@@ -211,6 +213,7 @@ acquire_now(const AcquireRequest *request, Grant *grant, Refusal *refusal)
 		}
 
 		passed = queue_lock_pass(key);
+		FAIL_POINT("acquire_passing_queue");
 		locked = passed && key_lock_try(key, grant_mode(request));
 		if (passed)
 			queue_lock_passed(key);
@@ -307,20 +310,25 @@ acquire_by_queueing(const AcquireRequest *request, Grant *grant,
 	in_queue = budget;
 	wait_put_off_deadlock_check(&in_queue, deadlock_search_delay());
 	queue_note_put(since, until);
+	FAIL_POINT("queue_noted");
 	if (queue_lock_try(key) ||
 		wait_for_lock(&in_queue, lock_queue, unconstify(LockKey *, key)))
 	{
+		FAIL_POINT("queue_got_head");
 		granted = acquire_as_head(request, &budget, grant, refusal);
+		FAIL_POINT("queue_leaving");
 		if (!granted || !commits_soon(request))
 			queue_lock_let_go(key);
 	}
 	else
 	{
+		FAIL_POINT("queue_timed_out");
 		/* The lock may have changed hands since the first look. */
 		look_at(key, &look);
 		refuse_by_look(key, &look, GetCurrentTimestamp(), refusal);
 	}
 	queue_note_remove(since, until);
+	FAIL_POINT("queue_left");
 	return granted;
 }
 
@@ -377,6 +385,7 @@ take_turn_as_head(const AcquireRequest *request, const WaitBudget *budget,
 	over = wait_is_over(budget);
 	look_at(key, &look);
 	now = GetCurrentTimestamp();
+	FAIL_POINT("queue_head_looked");
 
 	if (look_is_own(request, &look, now))
 	{
@@ -434,7 +443,9 @@ wait_for_holder(const WaitBudget *budget, LockRow *row, TimestampTz now,
 		return true;
 	if (end != DT_NOEND)
 	{
+		FAIL_POINT("queue_head_asleep");
 		wait_sleep(budget, end - now);
+		FAIL_POINT("queue_head_woken");
 		return true;
 	}
 	if (session_lock_is_own(row->fence))
@@ -444,6 +455,7 @@ wait_for_holder(const WaitBudget *budget, LockRow *row, TimestampTz now,
 	}
 
 	/* In slices, because a lock that is forced goes on under another tag. */
+	FAIL_POINT("queue_head_awaits_session");
 	wait_slice(&slice, budget, SESSION_SLICE);
 	(void) wait_for_lock(&slice, wait_for_session, row);
 	return true;
@@ -524,8 +536,11 @@ take(LockTable *table, const AcquireRequest *request, Grant *grant,
 	bool		found;
 	bool		granted = true;
 
+	FAIL_POINT("acquire_after_key_lock");
 	found = lock_table_find(table, &request->key, &row);
+	FAIL_POINT("acquire_after_reread");
 	now = GetCurrentTimestamp();
+	FAIL_POINT("acquire_after_clock");
 
 	if (!found || !holder_is_live(&row, now))
 	{
@@ -563,6 +578,7 @@ grant_hold(LockTable *table, const AcquireRequest *request,
 		lease_row_check_snapshot(table, &request->key, row);
 	grant->token = request->token ? request->token : token_generate();
 	hold = hold_add(HOLD_LOCK, &request->key, grant->token, request->ttl, 0);
+	FAIL_POINT("acquire_after_hold");
 	grant->fence = request->want_fence ? hold_fence(hold) : 0;
 }
 
@@ -596,6 +612,7 @@ renew(const AcquireRequest *request, const WaitBudget *budget, Grant *grant,
 		refuse_changing(key, refusal);
 		return RENEW_REFUSED;
 	}
+	FAIL_POINT("renew_after_key_lock");
 
 	lock_table_open(&table, RowExclusiveLock);
 	if (lock_table_find(&table, key, &row))

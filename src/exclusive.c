@@ -26,6 +26,7 @@
 
 #include "errors.h"
 #include "exclusive.h"
+#include "fail_point.h"
 #include "hold.h"
 #include "session_lock.h"
 #include "token.h"
@@ -96,6 +97,7 @@ exclusive_do(const AcquireRequest *request, const char *command, uint64 *rows,
 	{
 		innermost = &frame;
 		SPI_connect();
+		FAIL_POINT("do_before_command");
 		*rows = run_statements(statements, false);
 		SPI_finish();
 
@@ -140,8 +142,10 @@ exclusive_run(AcquireRequest *request, const char *command, Refusal *refusal)
 	PG_TRY();
 	{
 		innermost = &frame;
+		FAIL_POINT("run_committed");
 		(void) run_statements(statements, true);
 		PushActiveSnapshot(GetTransactionSnapshot());
+		FAIL_POINT("run_before_release");
 		released = lease_release(frame.key, frame.token);
 		PopActiveSnapshot();
 		if (!released)
@@ -151,6 +155,7 @@ exclusive_run(AcquireRequest *request, const char *command, Refusal *refusal)
 							error_key(frame.key)),
 					 errdetail("It was released by force, or by pg_advisory_unlock_all()."),
 					 errhint("What the command has committed may overlap with another holder's work.")));
+		FAIL_POINT("run_before_commit");
 		SPI_commit();
 	}
 	PG_CATCH();

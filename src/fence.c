@@ -61,6 +61,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "fail_point.h"
 #include "fence.h"
 #include "incarnation.h"
 #include "key_lock.h"
@@ -122,6 +123,7 @@ fence_next(int64 above)
 	{
 		int64		fence = nextval_internal(fence_seq, false);
 
+		FAIL_POINT("fence_drawn");
 		if (fence > limit_on_disk)
 			raise_limit(fence);
 		if (fence > above)
@@ -219,11 +221,14 @@ ensure_start(Oid fence_seq)
 	sequence_read(start_seq, &recorded);
 	if (recorded.last_value != start)
 	{
+		FAIL_POINT("fence_start_new");
 		sequence_read(fence_seq, &fence);
 		sequence_read(relations_oid(REL_LIMIT_SEQ), &limit);
 		if (limit.last_value > fence.last_value)
 			sequence_set(fence_seq, limit.last_value);
+		FAIL_POINT("fence_start_skipped");
 		sequence_set(start_seq, start);
+		FAIL_POINT("fence_start_recorded");
 	}
 	epoch_lock_let_go();
 }
@@ -240,16 +245,19 @@ raise_limit(int64 fence)
 	sequence_read(limit_seq, &limit);
 	if (!limit.is_called || limit.last_value < fence)
 	{
+		FAIL_POINT("fence_limit_reached");
 		epoch_lock_take();
 		sequence_read(limit_seq, &limit);
 		if (!limit.is_called || limit.last_value < fence)
 			sequence_set(limit_seq, fence > PG_INT64_MAX - RESERVE ?
 						 PG_INT64_MAX : fence + RESERVE);
+		FAIL_POINT("fence_limit_set");
 		epoch_lock_let_go();
 		sequence_read(limit_seq, &limit);
 	}
 
 	/* Who has raised it may not have got it to the disk yet. */
+	FAIL_POINT("fence_limit_not_flushed");
 	XLogFlush(limit.lsn);
 	limit_on_disk = limit.last_value;
 }
@@ -285,10 +293,14 @@ begin_epoch(Oid fence_seq, int64 above)
 	if (epoch <= seen)
 		epoch = seen + EPOCH_MARGIN;
 
+	FAIL_POINT("fence_epoch_begun");
 	sequence_set(epoch_seq, epoch);
+	FAIL_POINT("fence_epoch_set");
 	if (limit.last_value < epoch)
 		sequence_set(limit_seq, epoch);
+	FAIL_POINT("fence_epoch_limit_set");
 	sequence_set(fence_seq, epoch);
+	FAIL_POINT("fence_epoch_not_flushed");
 	/* What was logged before goes with it. */
 	sequence_flush(fence_seq);
 	return epoch;
@@ -300,6 +312,7 @@ record_incarnation(Oid fence_seq)
 	Oid			incarnation_seq = relations_oid(REL_INCARNATION_SEQ);
 
 	sequence_set(incarnation_seq, current_incarnation(fence_seq));
+	FAIL_POINT("fence_incarnation_not_flushed");
 	sequence_flush(incarnation_seq);
 }
 

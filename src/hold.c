@@ -28,6 +28,7 @@
 
 #include "changes.h"
 #include "errors.h"
+#include "fail_point.h"
 #include "fence.h"
 #include "hold.h"
 #include "holder.h"
@@ -178,6 +179,7 @@ hold_at_pre_commit(void)
 	list_sort(holds, compare_holds);
 	foreach(cell, holds)
 		touch(&table, lfirst(cell));
+	FAIL_POINT("precommit_touched");
 	PopActiveSnapshot();
 	lock_table_close(&table, true);
 }
@@ -257,6 +259,7 @@ touch(LockTable *table, const Hold *hold)
 	LockRow		former;
 	TimestampTz now;
 
+	FAIL_POINT("precommit_touching");
 	if (hold->kind == HOLD_GUARD)
 		key_lock_wait(&hold->key, ShareUpdateExclusiveLock);
 

@@ -21,6 +21,7 @@
 #include "changes.h"
 #include "compat.h"
 #include "events.h"
+#include "fail_point.h"
 #include "hold.h"
 #include "key_lock.h"
 #include "launcher.h"
@@ -101,15 +102,20 @@ at_xact_event(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_PREPARE:
 			session_lock_at_pre_prepare();
 			hold_at_pre_commit();
+			FAIL_POINT("prepare_begin");
 			break;
 		case XACT_EVENT_PRE_COMMIT:
+			FAIL_POINT("precommit_begin");
 			hold_at_pre_commit();
 			purge_at_pre_commit();
 			changes_at_pre_commit();
+			FAIL_POINT("precommit_announced");
 			quick_commit_at_pre_commit();
 			break;
 		case XACT_EVENT_COMMIT:
+			FAIL_POINT("commit_begin");
 			mirror_marks_at_commit();
+			FAIL_POINT("commit_marked");
 			wake_at_xact_commit();
 			quick_commit_at_commit();
 			key_lock_at_xact_end();
@@ -118,14 +124,17 @@ at_xact_event(XactEvent event, void *arg)
 			lease_row_at_xact_end();
 			purge_at_xact_end();
 			event_at_xact_end();
+			FAIL_POINT("commit_end");
 			break;
 		case XACT_EVENT_PREPARE:
 			mirror_marks_at_commit();
 			worker_at_prepare();
 			changes_at_xact_end(true, false);
 			hold_at_xact_end(true);
+			FAIL_POINT("prepare_end");
 			/* FALLTHROUGH */
 		case XACT_EVENT_ABORT:
+			FAIL_POINT("abort_begin");
 			mirror_marks_at_abort();
 			session_lock_at_xact_abort();
 			wake_at_xact_end();
@@ -137,6 +146,7 @@ at_xact_event(XactEvent event, void *arg)
 			purge_at_xact_end();
 			event_at_xact_end();
 			worker_at_abort();
+			FAIL_POINT("abort_end");
 			break;
 		default:
 			break;
@@ -155,6 +165,7 @@ at_subxact_event(SubXactEvent event, SubTransactionId id,
 			changes_at_subxact_end(true);
 			hold_at_subxact_end(true);
 			session_lock_at_subxact_end(true);
+			FAIL_POINT("subcommit");
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
 			wake_at_subxact_end(false);
@@ -162,6 +173,7 @@ at_subxact_event(SubXactEvent event, SubTransactionId id,
 			changes_at_subxact_end(false);
 			hold_at_subxact_end(false);
 			session_lock_at_subxact_end(false);
+			FAIL_POINT("subabort");
 			break;
 		default:
 			break;

@@ -29,6 +29,7 @@
 
 #include "compat.h"
 #include "databases.h"
+#include "fail_point.h"
 #include "launcher.h"
 #include "settings.h"
 #include "shared.h"
@@ -185,6 +186,7 @@ enter(void)
 	if (other)
 		proc_exit(0);
 	before_shmem_exit(at_exit, (Datum) 0);
+	FAIL_POINT("launcher_entered");
 	pgstat_report_activity(STATE_IDLE, "");
 	ereport(LOG, (errmsg("distlock launcher started")));
 }
@@ -452,9 +454,12 @@ begin_to_start(Database *database)
 	else
 	{
 		MemoryContext saved = MemoryContextSwitchTo(TopMemoryContext);
-		bool		registered = worker_register(database->oid, database->name,
-												 &database->handle);
+		bool		registered;
 
+		FAIL_POINT("launcher_before_start");
+		registered = worker_register(database->oid, database->name,
+									 &database->handle);
+		FAIL_POINT("launcher_registered");
 		MemoryContextSwitchTo(saved);
 		if (registered)
 		{

@@ -30,6 +30,7 @@
 #include "changes.h"
 #include "duration.h"
 #include "errors.h"
+#include "fail_point.h"
 #include "fence.h"
 #include "hold.h"
 #include "holder.h"
@@ -88,8 +89,10 @@ lease_extend(const LockKey *key, const text *token, int64 ttl,
 		ttl = row.ttl;
 	stays = row.scope == SCOPE_SESSION ?
 		row.ttl >= ttl : row.expires_at >= duration_end(now, ttl);
+	FAIL_POINT("extend_after_reread");
 	if (only_longer && stays)
 	{
+		FAIL_POINT("ensure_stays");
 		*expires_at = row.expires_at;
 		lock_table_close(&table, false);
 		key_lock_let_go(key, ShareUpdateExclusiveLock);
@@ -97,6 +100,7 @@ lease_extend(const LockKey *key, const text *token, int64 ttl,
 	}
 
 	*expires_at = lease_row_extend(&table, key, &row, ttl, now);
+	FAIL_POINT("extend_after_write");
 	lock_table_close(&table, true);
 	return true;
 }
@@ -120,7 +124,9 @@ lease_release(const LockKey *key, const text *token)
 	if (!open_held(&table, key, token, ExclusiveLock, &row, &now))
 		return false;
 
+	FAIL_POINT("release_after_reread");
 	lease_row_free(&table, key, &row, now, false);
+	FAIL_POINT("release_after_write");
 	lock_table_close(&table, true);
 	quick_commit_after_release();
 	hold_release_guards(key);
@@ -159,6 +165,7 @@ lease_release_all(const text *token)
 	{
 		if (lease_release(lfirst(cell), token))
 			count++;
+		FAIL_POINT("all_next_key");
 	}
 	return count + hold_count(token, true);
 }
@@ -259,8 +266,10 @@ lease_guard(const LockKey *key, const text *token, int64 *fence)
 	if (!open_held(&table, key, token, RowShareLock, &row, &now))
 		return false;
 
+	FAIL_POINT("guard_after_reread");
 	lease_row_check_grant_visible(&table, key, &row);
 	hold_add(HOLD_GUARD, key, token, row.ttl, row.fence);
+	FAIL_POINT("guard_after_hold");
 	lock_table_close(&table, true);
 	*fence = row.fence;
 	return true;
@@ -325,6 +334,7 @@ lease_force_release(const LockKey *key)
 			hold_release_guards(key);
 			changes_add(EVENT_FORCED, &row, now);
 			row.fence = fence_next(row.fence);
+			FAIL_POINT("force_after_fence");
 			lease_row_free(&table, key, &row, now, true);
 			lock_table_close(&table, true);
 			return true;
@@ -354,6 +364,7 @@ lease_force_acquire(const AcquireRequest *request, Grant *grant)
 	if (hold != NULL)
 		hold_release(hold);
 	force_key_lock(key);
+	FAIL_POINT("force_after_key_lock");
 	lock_table_open(&table, RowExclusiveLock);
 	found = lock_table_find(&table, key, &row);
 	now = GetCurrentTimestamp();
@@ -372,6 +383,7 @@ lease_force_acquire(const AcquireRequest *request, Grant *grant)
 	if (found && holder_is_live(&row, now))
 		changes_add(EVENT_FORCED, &row, now);
 	lease_row_grant(&table, request, found ? &row : NULL, now, grant);
+	FAIL_POINT("force_after_write");
 	if (!found)
 		purge_owe_one();
 	lock_table_close(&table, true);
@@ -414,12 +426,14 @@ open_held(LockTable *table, const LockKey *key, const text *token,
 		lock_table_close(table, false);
 		return false;
 	}
+	FAIL_POINT("verb_looked");
 	if (!key_lock_try(key, mode))
 	{
 		lock_table_close(table, false);
 		key_lock_wait(key, mode);
 		lock_table_open(table, RowExclusiveLock);
 	}
+	FAIL_POINT("verb_after_key_lock");
 	if (lock_table_find(table, key, row))
 	{
 		*now = GetCurrentTimestamp();
@@ -497,6 +511,7 @@ force_key_lock(const LockKey *key)
 	WaitBudget	budget;
 	int			pid;
 
+	FAIL_POINT("force_begin");
 	if (key_lock_try(key, ExclusiveLock))
 		return;
 	if (!key_lock_is_hold(key) && !key_lock_is_guarded_only(key))

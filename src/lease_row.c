@@ -42,6 +42,7 @@
 #include "changes.h"
 #include "duration.h"
 #include "errors.h"
+#include "fail_point.h"
 #include "fence.h"
 #include "holder.h"
 #include "incarnation.h"
@@ -81,6 +82,7 @@ lease_row_grant(LockTable *table, const AcquireRequest *request,
 		changes_add(EVENT_EXPIRED, row, holder_ended_at(row, now));
 
 	grant->token = request->token ? request->token : token_generate();
+	FAIL_POINT("acquire_after_token");
 
 	new_row.key = request->key.value;
 	new_row.token = grant->token;
@@ -97,14 +99,19 @@ lease_row_grant(LockTable *table, const AcquireRequest *request,
 	new_row.permit = 0;
 	new_row.scope = request->scope;
 	new_row.fence = grant->fence = fence_next(row ? row->fence : 0);
+	FAIL_POINT("acquire_after_fence");
 
 	if (request->scope == SCOPE_SESSION)
+	{
 		session_lock_take(grant->fence);
+		FAIL_POINT("acquire_after_session_lock");
+	}
 
 	if (row != NULL)
 		update(table, &new_row);
 	else
 		lock_table_insert(table, &new_row);
+	FAIL_POINT("acquire_after_write");
 	changes_add(EVENT_GRANTED, &new_row, now);
 	survive_crash();
 }

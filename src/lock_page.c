@@ -14,6 +14,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "fail_point.h"
 #include "lock_page.h"
 #include "lock_shape.h"
 
@@ -114,6 +115,7 @@ begin(PageReader *reader, LockTable *table, BlockNumber page)
 	reader->isnull = palloc(natts * sizeof(bool));
 	reader->buffer = ReadBuffer(table->table, page);
 	heap_page_prune_opt(table->table, reader->buffer);
+	FAIL_POINT("page_pruned");
 	LockBuffer(reader->buffer, BUFFER_LOCK_SHARE);
 	reader->page = BufferGetPage(reader->buffer);
 }

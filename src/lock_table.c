@@ -51,6 +51,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "fail_point.h"
 #include "key.h"
 #include "lock_shape.h"
 #include "lock_table.h"
@@ -214,6 +215,7 @@ lock_table_insert(LockTable *table, const LockRow *row)
 
 	lock_shape_write(row, slot);
 	table_tuple_insert(table->table, slot, GetCurrentCommandId(true), 0, NULL);
+	FAIL_POINT("row_not_indexed");
 	insert_index_entries(table, slot, false);
 	note_written(row, &slot->tts_tid);
 	ExecDropSingleTupleTableSlot(slot);
@@ -239,6 +241,7 @@ lock_table_update_found(LockTable *table, const LockRow *row)
 								  &new_index_entries) == TM_Ok;
 	if (updated)
 	{
+		FAIL_POINT("row_updated");
 		if (new_index_entries)
 			insert_index_entries(table, slot, true);
 		note_written(row, &slot->tts_tid);
@@ -259,6 +262,7 @@ lock_table_delete_found(LockTable *table)
 						   InvalidSnapshot, false, &failure, false) != TM_Ok)
 		return false;
 	mirror_marks_note_deleted(ItemPointerGetBlockNumber(&table->slot->tts_tid));
+	FAIL_POINT("row_deleted");
 
 	/*
 	 * Have the page pruned at the next visit, however much space it has: what
@@ -576,6 +580,7 @@ prune_page(LockTable *table, BlockNumber block)
 
 	ExecClearTuple(table->slot);
 	buffer = ReadBuffer(table->table, block);
+	FAIL_POINT("page_before_pruning");
 	heap_page_prune_opt(table->table, buffer);
 	ReleaseBuffer(buffer);
 }

@@ -12,6 +12,7 @@
 
 #include "utils/timestamp.h"
 
+#include "fail_point.h"
 #include "mirror_parts.h"
 #include "steady_clock.h"
 
@@ -152,6 +153,7 @@ answer_claim(Mirror *mirror, RedisReply *reply)
 	if (redis_type(granted) != REDIS_TEXT || redis_type(message) != REDIS_TEXT ||
 		redis_length(granted) != CLAIM_LENGTH)
 		return false;
+	FAIL_POINT("mirror_claimed");
 	memcpy(mirror->claim, redis_text(granted), CLAIM_LENGTH);
 	mirror->claim_lost = false;
 	mirror->claimed_at = steady_now();
@@ -202,6 +204,7 @@ answer_write(Mirror *mirror, Tag *tag, RedisReply *reply)
 		redis_length(letters) != tag->n)
 		return false;
 
+	FAIL_POINT("mirror_answered");
 	/* The worst of the copies of a lock, which stand together. */
 	for (int i = 0; i < tag->n;)
 	{
@@ -256,6 +259,7 @@ answer_sweep(Mirror *mirror, RedisReply *reply)
 		mirror_sweep(mirror, redis_text(reply));
 		return true;
 	}
+	FAIL_POINT("mirror_swept");
 	mirror_follow(mirror);
 	return true;
 }

@@ -17,6 +17,7 @@
 #include "storage/shm_mq.h"
 
 #include "compat.h"
+#include "fail_point.h"
 #include "mirror_ask.h"
 #include "steady_clock.h"
 
@@ -62,6 +63,7 @@ mirror_ask(int64 timeout, MirrorAnswerHandler handler, void *arg)
 	on_dsm_detach(segment, take_request_back,
 				  UInt32GetDatum(dsm_segment_handle(segment)));
 	put_request(slot, dsm_segment_handle(segment), until);
+	FAIL_POINT("mirror_check_asked");
 	shared_wake(slot->worker_proc);
 
 	while (!done)

@@ -16,6 +16,7 @@
 #include "storage/shm_mq.h"
 #include "utils/memutils.h"
 
+#include "fail_point.h"
 #include "mirror_ask.h"
 #include "mirror_check.h"
 #include "mirror_comparison.h"
@@ -119,6 +120,7 @@ begin(dsm_handle handle, int num_mirrors)
 	if (segment == NULL)
 		return;
 	dsm_pin_mapping(segment);
+	FAIL_POINT("mirror_check_begun");
 	if (shm_mq_get_sender(dsm_segment_address(segment)) != NULL)
 	{
 		/* A worker before this one has begun to answer; it is told of that. */

@@ -15,6 +15,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "fail_point.h"
 #include "fence.h"
 #include "mirror_parts.h"
 #include "mirror_settings.h"
@@ -314,6 +315,7 @@ greet(Mirror *mirror)
 		redis_add_text(connection, mirror_script(i));
 		redis_end(connection, tag);
 	}
+	FAIL_POINT("mirror_greeting");
 	mirror->phase = PHASE_GREETING;
 }
 
@@ -328,6 +330,7 @@ claim(Mirror *mirror)
 	char		number[32];
 
 	StartTransactionCommand();
+	FAIL_POINT("mirror_claiming");
 	if (OidIsValid(relations_find(REL_FENCE_SEQ)))
 		epoch = fence_epoch();
 	CommitTransactionCommand();
@@ -347,6 +350,7 @@ claim(Mirror *mirror)
 			 (unsigned long long) GetSystemIdentifier());
 	redis_add_text(connection, number);
 	redis_end(connection, mirror_tag(TAG_CLAIM, 0));
+	FAIL_POINT("mirror_claim_sent");
 	mirror->was_following = mirror->phase == PHASE_FOLLOWING &&
 		!mirror->claim_lost;
 	mirror->phase = PHASE_CLAIMING;
@@ -380,6 +384,7 @@ work(Mirror *mirror)
 	if (mirror->phase == PHASE_FOLLOWING && mirror->comparison == NULL &&
 		now >= reconcile_due(mirror))
 	{
+		FAIL_POINT("mirror_reconciling");
 		claim(mirror);
 		return;
 	}
@@ -539,6 +544,7 @@ mirror_sweep(Mirror *mirror, const char *cursor)
 	redis_add(connection, mirror->claim, CLAIM_LENGTH);
 	redis_add_text(connection, cursor);
 	redis_end(connection, mirror_tag(TAG_SWEEP, 0));
+	FAIL_POINT("mirror_sweeping");
 }
 
 /*

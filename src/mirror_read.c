@@ -20,6 +20,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "fail_point.h"
 #include "holder.h"
 #include "key.h"
 #include "lock_page.h"
@@ -116,7 +117,9 @@ mirror_read(Mirror *mirror)
 		mirror->reading_since = mirror->changed_since;
 		if (mirror->reading_since == 0)
 			mirror->reading_since = GetCurrentTimestamp();
+		FAIL_POINT("mirror_reading");
 		read_marked(&table, &reading);
+		FAIL_POINT("mirror_read");
 		PopActiveSnapshot();
 		lock_table_close(&table, false);
 	}
@@ -453,6 +456,7 @@ flush(Mirror *mirror, Batch *batch)
 		redis_add(connection, one->value, one->length);
 	}
 	redis_end(connection, tag);
+	FAIL_POINT("mirror_script_sent");
 	if (!write)
 		mirror->comparing++;
 	else if (mirror->writes_sent++ == mirror->writes_answered)

@@ -12,6 +12,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
+#include "fail_point.h"
 #include "mirror.h"
 #include "mirror_check.h"
 #include "mirror_marks.h"
@@ -80,6 +81,7 @@ mirrors_work(void)
 	{
 		gap = mirror_marks_take_gap(slot);
 		mirror_marks_take(slot, &marks);
+		FAIL_POINT("mirror_marks_taken");
 		if (page_marks_any(&marks))
 			taken_at = steady_now();
 		for (int i = 0; i < num_mirrors && (gap || page_marks_any(&marks)); i++)

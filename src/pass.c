@@ -34,6 +34,7 @@
 #include "utils/timestamp.h"
 
 #include "events.h"
+#include "fail_point.h"
 #include "holder.h"
 #include "key.h"
 #include "lock_page.h"
@@ -195,13 +196,16 @@ pass_step(void)
 		return give_up(STEP_TABLE_BUSY, RETRY_BUSY);
 	}
 
+	FAIL_POINT("worker_step_begun");
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(step_context);
 	result = work(&table, &looks);
 	failing_group = -1;
 	PopActiveSnapshot();
 	lock_table_close(&table, true);
+	FAIL_POINT("worker_before_commit");
 	CommitTransactionCommand();
+	FAIL_POINT("worker_after_commit");
 	MemoryContextSwitchTo(caller);
 
 	/* Now that it is committed, the schedule may rely on it. */
@@ -280,6 +284,7 @@ work(LockTable *table, List **looks)
 
 		failing_group = next_group;
 		look = look_at_group(table, next_group, horizon);
+		FAIL_POINT("worker_looked");
 		if (look->has_losses && !prepare_to_announce(rows))
 			return STEP_MORE;
 		failing_group = next_group++;
@@ -298,6 +303,7 @@ work(LockTable *table, List **looks)
 				break;
 			}
 			rows += treat(table, look, lfirst(cell), horizon);
+			FAIL_POINT("worker_treated");
 		}
 		if (step_is_long_enough(rows))
 			return STEP_MORE;
@@ -327,6 +333,7 @@ prepare_to_announce(int rows)
 		return false;
 	failing_group = -1;			/* not the page's fault */
 	event_lock_take();
+	FAIL_POINT("worker_may_announce");
 	/* The time that counts is that in which keys are locked. */
 	INSTR_TIME_SET_CURRENT(step_began);
 	return true;

@@ -33,6 +33,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "fail_point.h"
 #include "holder.h"
 #include "key_lock.h"
 #include "lease_row.h"
@@ -133,6 +134,7 @@ purge_at_pre_commit(void)
 	if (next_page == InvalidBlockNumber && pages > 0)
 		next_page = pg_prng_uint64_range(&pg_global_prng_state, 0, pages - 1);
 
+	FAIL_POINT("precommit_purging");
 	while (pages_owed > 0 && pages > 0)
 	{
 		pages_owed--;
@@ -168,6 +170,7 @@ purge_step(BlockNumber page)
 	for (int i = 0; i < PAGES_PER_STEP && page < pages; i++)
 		purge_page(&table, page++, horizon, PG_INT32_MAX,
 				   GetCurrentTimestamp());
+	FAIL_POINT("purge_step");
 	mirror_marks_note_purge();
 	lock_table_close(&table, true);
 	PopActiveSnapshot();
@@ -189,6 +192,7 @@ purge_row(LockTable *table, text *stored_key, TransactionId horizon)
 	queue_lock_passed(&key);
 	if (!locked)
 		return PURGE_NOT_NOW;
+	FAIL_POINT("purge_after_key_lock");
 
 	if (!lock_table_find(table, &key, &row))
 		result = PURGE_NOTHING;
@@ -196,7 +200,10 @@ purge_row(LockTable *table, text *stored_key, TransactionId horizon)
 	{
 		if (lock_table_found_settled(table, horizon) &&
 			lock_table_delete_found(table))
+		{
+			FAIL_POINT("purge_deleted");
 			result = PURGE_DELETED;
+		}
 	}
 	else
 	{
@@ -205,7 +212,10 @@ purge_row(LockTable *table, text *stored_key, TransactionId horizon)
 		if (holder_is_live(&row, now))
 			result = PURGE_NOTHING;
 		else if (lease_row_purge(table, &row, now))
+		{
+			FAIL_POINT("purge_freed");
 			result = PURGE_FREED;
+		}
 	}
 	if (result == PURGE_NOTHING || result == PURGE_NOT_NOW)
 		key_lock_let_go(&key, ExclusiveLock);

@@ -29,6 +29,7 @@
 #include "utils/resowner.h"
 
 #include "compat.h"
+#include "fail_point.h"
 #include "key.h"
 #include "schedule.h"
 #include "session_lock.h"
@@ -57,6 +58,7 @@ session_lock_take(int64 fence)
 		return;
 	schedule_watch_session();
 	note(fence, true);
+	FAIL_POINT("session_lock_noted");
 	for (int i = 0; i < NUM_TAGS; i++)
 	{
 		make_tag(&tag, fence, i);
@@ -205,6 +207,7 @@ session_lock_at_locks_released(void)
 	{
 		Change	   *change = lfirst(cell);
 
+		FAIL_POINT("commit_session_drop");
 		if (!change->taken)
 			session_lock_drop(change->fence);
 	}

@@ -19,6 +19,7 @@
 #include "utils/varlena.h"
 
 #include "distlock.h"
+#include "fail_point.h"
 #include "mirror_settings.h"
 #include "settings.h"
 
@@ -138,6 +139,7 @@ settings_define(void)
 							 NULL, NULL, NULL);
 
 	mirror_settings_define();
+	fail_points_define();
 
 	/* Loaded later, it has no say, but is not to be complained of either. */
 	DefineCustomIntVariable("distlock.max_databases",

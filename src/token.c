@@ -10,6 +10,7 @@
 #include "miscadmin.h"
 
 #include "distlock.h"
+#include "fail_point.h"
 #include "token.h"
 
 #define RANDOM_BYTES_PER_TOKEN	16
@@ -38,6 +39,7 @@ token_generate(void)
 			ereport(ERROR,
 					(errcode(ERRCODE_INTERNAL_ERROR),
 					 errmsg("could not generate random values for a token")));
+		FAIL_POINT("token_pool_filled");
 		random_pool_pid = MyProcPid;
 		random_pool_next = 0;
 	}

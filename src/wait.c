@@ -26,6 +26,7 @@
 #include "utils/timeout.h"
 
 #include "compat.h"
+#include "fail_point.h"
 #include "steady_clock.h"
 #include "wait.h"
 
@@ -97,7 +98,9 @@ wait_for_lock(const WaitBudget *budget, WaitLockFunction take, void *arg)
 	{
 		LockTimeout = whole_ms(remaining, PG_INT32_MAX);
 		DeadlockTimeout = Max(DeadlockTimeout, budget->deadlock_check);
+		FAIL_POINT("wait_begun");
 		take(arg);
+		FAIL_POINT("wait_lock_got");
 		/* The time may have run out just when the lock was granted. */
 		CHECK_FOR_INTERRUPTS();
 		DeadlockTimeout = saved_deadlock_timeout;

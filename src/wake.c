@@ -25,6 +25,7 @@
 #include "nodes/pg_list.h"
 #include "utils/memutils.h"
 
+#include "fail_point.h"
 #include "key_lock.h"
 #include "wake.h"
 
@@ -112,11 +113,13 @@ wake_at_locks_released(void)
 	wake_at_xact_end();
 	if (!wanted || todo == NIL)
 		return;
+	FAIL_POINT("commit_before_wake");
 
 	PG_TRY();
 	{
 		ListCell   *cell;
 
+		FAIL_POINT("commit_waking");
 		foreach(cell, todo)
 			queue_lock_wake_head(((Wake *) lfirst(cell))->key_hash);
 	}
@@ -128,4 +131,5 @@ wake_at_locks_released(void)
 		InterruptHoldoffCount = holdoff;
 	}
 	PG_END_TRY();
+	FAIL_POINT("commit_after_wake");
 }

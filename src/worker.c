@@ -31,6 +31,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "fail_point.h"
 #include "lock_table.h"
 #include "mirrors.h"
 #include "pass.h"
@@ -317,6 +318,7 @@ enter(Oid database)
 	(void) shared_slot();
 	CommitTransactionCommand();
 
+	FAIL_POINT("worker_entering");
 	slot->failing = false;
 	slot->started_at = GetCurrentTimestamp();
 	slot->last_pass_at = 0;
