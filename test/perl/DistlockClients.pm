@@ -49,12 +49,12 @@ sub new
 	my ($class, %options) = @_;
 	my $directory = PostgreSQL::Test::Utils::tempdir();
 	my $program = "$directory/client";
-	my $source = "$FindBin::RealBin/../torture/client.c";
+	my @sources = map { "$FindBin::RealBin/../torture/$_.c" } qw(client client_talk);
 	my $config = $ENV{PG_CONFIG} // 'pg_config';
 
 	chomp(my $include = `$config --includedir`);
 	chomp(my $lib = `$config --libdir`);
-	system($ENV{CC} // 'cc', '-O2', "-I$include", '-o', $program, $source,
+	system($ENV{CC} // 'cc', '-O2', "-I$include", '-o', $program, @sources,
 		"-L$lib", '-lpq', '-pthread') == 0
 	  or die 'could not compile client.c';
 
