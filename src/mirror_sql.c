@@ -142,8 +142,10 @@ put_difference(const MirrorAnswer *answer, void *arg)
 static Datum
 text_datum(const char *bytes, int length)
 {
-	char	   *copy = pnstrdup(bytes, length);
+	char	   *copy = palloc(length);
 
+	/* It may have a zero byte anywhere. */
+	memcpy(copy, bytes, length);
 	if (!pg_verify_mbstr(GetDatabaseEncoding(), copy, length, true))
 	{
 		for (int i = 0; i < length; i++)
