@@ -56,7 +56,8 @@ holder_end(const LockRow *row)
 		return DT_NOBEGIN;
 	}
 	/* On a standby, the sessions of the primary cannot be seen. */
-	if (start == 0 || pg_add_s64_overflow(start, row->ttl, &end))
+	if (start == 0 || pg_add_s64_overflow(start, row->ttl, &end) ||
+		!IS_VALID_TIMESTAMP(end))
 		return DT_NOEND;
 	return end;
 }
