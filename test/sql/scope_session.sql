@@ -56,3 +56,8 @@ SELECT count(*) FROM distlock.locks;
 SELECT distlock.release_all('tok');
 SELECT count(*) FROM distlock.locks;
 TABLE session_locks;
+
+-- What is asked for need not come from the table: an end that no time is left for
+SELECT distlock.session_end(1,
+	9223372036854775807 - (extract(epoch FROM now() + interval '1 day') * 1000000)::bigint + 946684800000000,
+	'-infinity')::text AS never;
