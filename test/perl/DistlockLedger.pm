@@ -158,7 +158,8 @@ sub keep_working
 
 =head2 $ledger->stop
 
-Wait until everybody has finished; false if somebody has not come to an end.
+Wait until everybody has finished; false if somebody has not come to an end.  The
+server is up.
 
 =cut
 
@@ -166,9 +167,16 @@ sub stop
 {
 	my ($self) = @_;
 
+	my $ended_at = 0;
 	my $stopped = eval {
 		await('clients to finish', sub {
 			$self->{clients} = [ grep { !$self->has_finished($_) } @{ $self->{clients} } ];
+			# Somebody may wait for what was prepared by one who has gone.
+			if (time() - $ended_at > 0.5)
+			{
+				$self->end_prepared;
+				$ended_at = time();
+			}
 			return !@{ $self->{clients} };
 		});
 		1;
@@ -181,7 +189,7 @@ sub begin
 {
 	my ($self) = @_;
 	my $file = "$self->{dir}/" . ++$self->{scripts};
-	my $client = { file => $file };
+	my $client = { number => $self->{scripts}, file => $file };
 
 	PostgreSQL::Test::Utils::append_to_file("$file.sql", $self->script($self->{scripts}));
 	my @psql = ('psql', '-XAtq', '-v', 'VERBOSITY=sqlstate', '-f', "$file.sql", '-d',
@@ -219,7 +227,7 @@ sub book
 	my ($self, $out) = @_;
 	my @begun;
 
-	for my $line (split /\n/, $out)
+	for my $line (grep { $_ ne '' } split /\n/, $out)
 	{
 		my ($word, @rest) = split / /, $line;
 
@@ -759,14 +767,15 @@ sub settle
 =head2 $ledger->end_prepared
 
 Transactions whose session did not live to end them: see that they are there, and
-end them.
+end them.  Those of clients that are at work are left to them.
 
 =cut
 
 sub end_prepared
 {
 	my ($self) = @_;
-	my %there = map { $_ => 1 } split /\n/,
+	my %working = map { $_->{number} => 1 } @{ $self->{clients} };
+	my %there = map { $_ => 1 } grep { /^p(\d+)\./ && !$working{$1} } split /\n/,
 	  $self->{node}->safe_psql('postgres', 'SELECT gid FROM pg_prepared_xacts');
 
 	for my $gid (sort keys %{ $self->{prepared} })

@@ -13,12 +13,13 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
+use Cwd qw(realpath);
 use DistlockLedger;
 use DistlockRedis;
 use DistlockTest;
 use DistlockTorture;
 use DistlockWorker;
-use List::Util qw(min shuffle);
+use List::Util qw(shuffle);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -125,8 +126,9 @@ sub set_fail_points
 	print $conf "distlock.fail_points = '$value'\n";
 	close $conf;
 	rename "$file.new", $file or die "could not write $file: $!";
+	# It may have been killed.
 	my ($postmaster) = split /\n/, eval { slurp_file($node->data_dir . '/postmaster.pid') } // '';
-	kill('HUP', $postmaster) if $postmaster;
+	kill('HUP', $postmaster) if $postmaster && grep { $_ == $postmaster } processes();
 	return;
 }
 
@@ -216,8 +218,8 @@ sub run_case
 	set_fail_points(setting($case, $case->{probability}, @{ $case->{points} }));
 	my @missing = work_until_hit($case, $deadly ? 1 : $SEEN_TIMES);
 	set_fail_points('');
-	start_after_kill($name) if $case->{action} eq 'kill_postmaster';
 	is_deeply(\@missing, [], "$name: reached") or return 0;
+	start_after_kill($name) if $case->{action} eq 'kill_postmaster';
 	foreach my $point (@{ $case->{points} })
 	{
 		$run->add(points => 1) unless grep { $tried{"$point=$_"} } qw(error sleep kill kill_postmaster);
@@ -235,7 +237,7 @@ sub start_after_kill
 	my $socket = $node->host . '/.s.PGSQL.' . $node->port;
 
 	eval {
-		await('all processes to end', sub { !processes($data) });
+		await('all processes to end', sub { !processes() });
 		1;
 	} or fail("$name: processes go with the postmaster");
 	$node->kill9;
@@ -244,19 +246,19 @@ sub start_after_kill
 	return;
 }
 
+# All of the server's, by their directory.
 sub processes
 {
-	my ($data) = @_;
+	my $data = realpath($node->data_dir);
 
-	return grep { (readlink("$_/cwd") // '') eq $data } glob '/proc/[0-9]*';
+	return map { m{(\d+)$} } grep { (readlink("$_/cwd") // '') eq $data } glob '/proc/[0-9]*';
 }
 
 # ---------------------------------------------------------------------------
 # Afterwards
 # ---------------------------------------------------------------------------
 
-my $recoveries = 0;
-
+# Returns whether all is as it should be.
 sub check
 {
 	my ($name) = @_;
@@ -271,12 +273,12 @@ sub check
 		$good = 0;
 	};
 
-	$problem->('nobody is stuck', 'a client has not come to its end') unless $ledger->stop;
 	await('the server to be up', sub {
 		read_log();
 		return $ready > $reinitialized
 		  && $node->psql('postgres', 'SELECT 1') == 0;
 	});
+	$problem->('nobody is stuck', 'a client has not come to its end') unless $ledger->stop;
 	$ledger->end_prepared;
 	eval {
 		$session = session($node);
