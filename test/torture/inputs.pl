@@ -176,8 +176,8 @@ sub one_of { return $_[ int rand @_ ]; }
 sub also { return map { [ DistlockWire::simple($_) ] } @_; }
 sub quoted { return DistlockCalls::literal($_[0]); }
 
-# What is around a call: errors that any statement can have there
-my @FAILED = qw(25P02);
+# After an error in a transaction; or BEGIN itself has taken too long.
+my @FAILED = qw(25P02 25P01);
 
 sub statement
 {
@@ -321,7 +321,7 @@ sub in_query
 			"WITH a AS (SELECT $one->{expression}) SELECT (SELECT ($other->{expression})::text LIMIT 1) FROM a",
 			"SELECT CASE WHEN random() < 0.5 THEN ($one->{expression})::text ELSE ($other->{expression})::text END")),
 		# a set where one value is expected, a procedure's result, a void
-		$call, '40001', '0A000', '42846', '21000' ];
+		$call, '40001', '0A000', '42846', '42804', '21000' ];
 }
 
 my @ODD = (
