@@ -102,7 +102,7 @@ sub one_of { return $_[ int rand @_ ]; }
 =head2 $calls->draw(function => ..., sensible => ..., literal => 1)
 
 A call, of any function or of a certain one.  With C<literal> it has no
-parameters.
+parameters; with C<literal =E<gt> 0> it has all that it can have.
 
 =cut
 
@@ -136,7 +136,7 @@ sub draw
 	# Optional ones are left out from the end, or, if named, anywhere.
 	$given -= int rand($function->{defaults} + 1) if $function->{defaults} && rand() < 0.8;
 	my $named_from = rand() < 0.3 ? int rand(@$args + 1) : @$args;
-	my $literal = $how{literal} || rand() < 0.5;
+	my $literal = $how{literal} // (rand() < 0.5);
 	my (@sql, @parameters);
 
 	$self->choose_key($call);
