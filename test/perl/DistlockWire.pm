@@ -52,9 +52,11 @@ sub extended
 {
 	my ($sql, @parameters) = @_;
 
-	return join '',
-	  message('P', "\0$sql\0" . pack('n', 0)),
-	  message('B', "\0\0" . pack('n n', 0, scalar @parameters)
+	return join '', message('P', "\0$sql\0" . pack('n', 0)),
+	  message(
+		'B',
+		"\0\0"
+		  . pack('n n', 0, scalar @parameters)
 		  . join('', map { defined $_ ? pack('N', length $_) . $_ : "\xff\xff\xff\xff" } @parameters)
 		  . pack('n', 0)),
 	  message('E', "\0" . pack('N', 0)),
@@ -85,9 +87,11 @@ sub new
 	my $socket = IO::Socket::UNIX->new(Peer => $path) or die "could not connect to $path: $!";
 	my $self = bless { socket => $socket, buffer => '' }, $class;
 	my $startup = pack('N', 196608)
-	  . join('', map { "$_\0" } 'user', $options{user} // 'postgres',
-		'database', $options{dbname} // 'postgres',
-		'application_name', 'wire', 'client_encoding', 'UTF8', 'options', $options{options} // '', '');
+	  . join('',
+		map { "$_\0" } 'user', $options{user} // 'postgres', 'database',
+		$options{dbname} // 'postgres', 'application_name', 'wire',
+		'client_encoding', 'UTF8', 'options',
+		$options{options} // '', '');
 
 	$socket->blocking(0);
 	my ($result) = $self->exchange(pack('N', 4 + length $startup) . $startup, 1);

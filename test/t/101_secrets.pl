@@ -48,8 +48,8 @@ distlock.expiry_warning = 10ms
 distlock.purge_after = 100ms
 EOC
 my $admin = session($node);
-my %secrets;            # what must not be seen, and what it is
-my $seen = '';          # errors and messages, values
+my %secrets;      # what must not be seen, and what it is
+my $seen = '';    # errors and messages, values
 
 sub write_password
 {
@@ -67,13 +67,18 @@ $secrets{$password} = 'the password of Redis';
 $secrets{$wrong} = 'a wrong password';
 write_password($wrong);
 $admin->query('CREATE EXTENSION distlock; CREATE EXTENSION pg_stat_statements');
-$admin->query('CREATE SCHEMA torture; CREATE TABLE torture.plain (a int); CREATE TABLE torture.guarded (a int)');
+$admin->query(
+	'CREATE SCHEMA torture; CREATE TABLE torture.plain (a int); CREATE TABLE torture.guarded (a int)');
 await_mirror($admin, "last_error ~ 'WRONGPASS|invalid password'", 'disconnected');
 write_password($password);
 await_connected($admin);
 
 my $monitor = $redis->monitor;
-my $listener = DistlockListener->new(host => $node->host, port => $node->port, user => 'postgres', dbname => 'postgres');
+my $listener = DistlockListener->new(
+	host => $node->host,
+	port => $node->port,
+	user => 'postgres',
+	dbname => 'postgres');
 
 # ---------------------------------------------------------------------------
 # Calls of all kinds
@@ -96,7 +101,7 @@ while ($made < $CALLS)
 		$made++;
 		$refused++ if $result->{sqlstate} ne '';
 		$seen .= "$result->{message}\n" if $result->{sqlstate} ne '';
-		$secrets{$call->{token}} = 'a token that was chosen';
+		$secrets{ $call->{token} } = 'a token that was chosen';
 		$calls->result($call, $result->{values}[0]);
 		next unless defined $result->{values}[0] && $result->{values}[0] =~ /^[0-9a-f]{32}$/;
 		$granted++;
@@ -133,7 +138,8 @@ sub call
 my ($first, $second) = (token(), token());
 call('SET statement_timeout = 0');
 call('SELECT distlock.force_release(key) FROM distlock.locks');
-call('SELECT distlock.acquire_with_token($1, $2, $3, owner => $4, data => $5)', 'one', $first, '1 h', 'me', 'my data');
+call('SELECT distlock.acquire_with_token($1, $2, $3, owner => $4, data => $5)',
+	'one', $first, '1 h', 'me', 'my data');
 call('SELECT distlock.acquire_with_token($1, $2, $3)', 'one', $second, '1 h');
 call('SELECT distlock.acquire_with_token($1, $2, $3, wait => $4)', 'one', $second, '1 h', '20 ms');
 call('SELECT distlock.extend($1, $2)', 'one', $second);
@@ -141,27 +147,36 @@ call('SELECT distlock.release($1, $2)', 'one', $second);
 call('SELECT distlock.acquire_with_token($1, $2, $3)', 'two', $second x 20, '1 h');
 call('SELECT distlock.acquire_with_token($1, $2, $3, scope => $2)', 'two', $second, '1 h');
 call('PREPARE p (text, text) AS SELECT distlock.extend($1, $2)');
-call('SELECT distlock.acquire_with_token($1, $2, $3, scope => $4)', 'of a session', $first, '1 h', 'session');
+call('SELECT distlock.acquire_with_token($1, $2, $3, scope => $4)',
+	'of a session', $first, '1 h', 'session');
 # An error in PL/pgSQL, and in a command
-call('CREATE FUNCTION use(token text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM distlock.release(\'three\', token); END $$');
+call(
+	'CREATE FUNCTION use(token text) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN PERFORM distlock.release(\'three\', token); END $$'
+);
 call('SELECT use($1)', $second);
 call('CREATE TABLE job (id int PRIMARY KEY, token text)');
 call('INSERT INTO job VALUES (1, $1)', $second);
-call('SELECT distlock.do_exclusively($1, $2, $3)', 'four', '1 s', 'SELECT distlock.release(\'five\', token) FROM job');
-call('CALL distlock.run_exclusively($1, $2, $3)', 'four', '1 s', 'SELECT distlock.release(\'five\', token) FROM job');
+call('SELECT distlock.do_exclusively($1, $2, $3)',
+	'four', '1 s', 'SELECT distlock.release(\'five\', token) FROM job');
+call('CALL distlock.run_exclusively($1, $2, $3)',
+	'four', '1 s', 'SELECT distlock.release(\'five\', token) FROM job');
 # A wait that is seen, a deadlock, a change of hands by force, an expiry, a prepared transaction
 my $other = session($node);
 $other->send("SET lock_timeout = '300 ms'; SELECT distlock.acquire('one', '1 h', wait => '1 min')");
 await_waiters($node, 'one', 1);
-my $views = $node->safe_psql('postgres', join ';', map { "SELECT v::text FROM $_ v" } 'distlock.locks', 'distlock.waiters', 'pg_stat_activity', 'pg_locks');
+my $views = $node->safe_psql('postgres', join ';', map { "SELECT v::text FROM $_ v" } 'distlock.locks',
+	'distlock.waiters', 'pg_stat_activity', 'pg_locks');
 $other->result;
 call('SELECT distlock.force_acquire($1, $2)', 'one', '1 h');
 call('SELECT distlock.acquire_with_token($1, $2, $3)', 'short', $first, '30 ms');
 my @events;
-await('the expiry', sub {
-	push @events, $listener->events;
-	return grep { $_->{key} eq 'short' && $_->{event} eq 'expired' } @events;
-});
+await(
+	'the expiry',
+	sub {
+		push @events, $listener->events;
+		return grep { $_->{key} eq 'short' && $_->{event} eq 'expired' } @events;
+	});
 
 # ---------------------------------------------------------------------------
 # Everywhere
@@ -170,7 +185,8 @@ await('the expiry', sub {
 # All views that there are, of superusers
 $views .= $node->safe_psql('postgres', <<'EOQ');
 SELECT format('SELECT v::text FROM %I.%I v', schemaname, viewname) FROM pg_views
-WHERE schemaname IN ('distlock', 'pg_catalog', 'public') AND viewname !~ '^(pg_hba|pg_ident|pg_config|pg_shadow|pg_backend_memory)'
+WHERE schemaname IN ('distlock', 'pg_catalog', 'public')
+	AND viewname !~ '^(pg_hba|pg_ident|pg_config|pg_shadow|pg_backend_memory)'
 \gexec
 SELECT v::text FROM pg_stat_statements(true) v;
 SELECT v::text FROM distlock.queue() v;
@@ -191,7 +207,8 @@ like($events, qr/granted/, 'events came');
 
 # Where the administrator wants them, they are: this finds them.
 change_setting($admin, 'distlock.redis_value', 'token');
-await('a token', sub { index($redis->command('GET', 'distlock:postgres:of a session') // '', $first) >= 0 });
+await('a token',
+	sub { index($redis->command('GET', 'distlock:postgres:of a session') // '', $first) >= 0 });
 ok(1, 'a token that is there is found');
 
 $wire->close;
@@ -204,13 +221,19 @@ like($log, qr/DEBUG:/, '... and more');
 # Texts that anybody could have written are none to look for.
 delete $secrets{$_} foreach grep { length $_ < 8 } keys %secrets;
 my %places = (
-	'the log' => $log, 'errors' => $seen, 'views' => $views, 'values in Redis' => $values, 'commands to Redis' => $told, 'events' => $events,
+	'the log' => $log,
+	'errors' => $seen,
+	'views' => $views,
+	'values in Redis' => $values,
+	'commands to Redis' => $told,
+	'events' => $events,
 	'the log of Redis' => slurp_file($redis->{log}));
 foreach my $place (sort keys %places)
 {
 	my @found = grep { index($places{$place}, $_) >= 0 } sort keys %secrets;
 
-	is(join(', ', map { "$secrets{$_} ($_)" } @found[ 0 .. ($#found < 4 ? $#found : 4) ]), '', "no secret in $place");
+	is(join(', ', map { "$secrets{$_} ($_)" } @found[ 0 .. ($#found < 4 ? $#found : 4) ]),
+		'', "no secret in $place");
 }
 note scalar(keys %secrets) . ' secrets, ' . length($log) . ' bytes of log';
 cmp_ok(scalar keys %secrets, '>', 200, 'there were secrets to look for');

@@ -32,8 +32,12 @@ CREATE FUNCTION distlock.acquire(key text, ttl text) RETURNS text LANGUAGE sql A
 RESET SESSION AUTHORIZATION;
 EOQ
 is($admin->fails('CREATE EXTENSION distlock'), '42P06', 'a schema of that name is not moved into');
-is($admin->query("SELECT count(*) FROM pg_extension WHERE extname = 'distlock'"), '0', '... nothing is installed');
-is($admin->query("SELECT count(*) FROM pg_depend WHERE deptype = 'e' AND refobjid = 'distlock'::regnamespace"), '0', '... and nothing of it adopted');
+is($admin->query("SELECT count(*) FROM pg_extension WHERE extname = 'distlock'"),
+	'0', '... nothing is installed');
+is( $admin->query(
+		"SELECT count(*) FROM pg_depend WHERE deptype = 'e' AND refobjid = 'distlock'::regnamespace"),
+	'0',
+	'... and nothing of it adopted');
 $admin->query('DROP SCHEMA distlock CASCADE');
 
 # Objects in the way in public and pg_temp, which are found before pg_catalog
@@ -55,14 +59,21 @@ CREATE EXTENSION distlock;
 RESET search_path;
 EOQ
 is($admin->query(<<'EOQ'), '0', 'types of the same names are none of the extension\'s');
-SELECT count(*) FROM pg_depend d JOIN pg_depend e ON e.classid = d.classid AND e.objid = d.objid AND e.deptype = 'e'
-WHERE d.refclassid = 'pg_type'::regclass AND d.refobjid IN (SELECT oid FROM pg_type WHERE typnamespace = 'public'::regnamespace)
+SELECT count(*) FROM pg_depend d
+	JOIN pg_depend e ON e.classid = d.classid AND e.objid = d.objid AND e.deptype = 'e'
+WHERE d.refclassid = 'pg_type'::regclass AND d.refobjid IN
+	(SELECT oid FROM pg_type WHERE typnamespace = 'public'::regnamespace)
 EOQ
 is($admin->query(<<'EOQ'), '0', '... nor in the arguments of its functions');
 SELECT count(*) FROM pg_proc p, unnest(p.proargtypes) t JOIN pg_type y ON y.oid = t
-WHERE p.pronamespace = 'distlock'::regnamespace AND y.typnamespace NOT IN ('pg_catalog'::regnamespace, 'distlock'::regnamespace)
+WHERE p.pronamespace = 'distlock'::regnamespace
+	AND y.typnamespace NOT IN ('pg_catalog'::regnamespace, 'distlock'::regnamespace)
 EOQ
-is($admin->query("SET search_path = public, pg_temp, pg_catalog; SELECT distlock.acquire_with_token('job', 'tok', '1 h') > 0"), 't', 'and locks work in their presence');
+is( $admin->query(
+		"SET search_path = public, pg_temp, pg_catalog; SELECT distlock.acquire_with_token('job', 'tok', '1 h') > 0"
+	),
+	't',
+	'and locks work in their presence');
 is($admin->query('SELECT key, waiters FROM distlock.locks'), 'job|0', '... as do the views');
 $admin->query('RESET search_path');
 
@@ -88,13 +99,18 @@ INSERT INTO public.bait VALUES ('x');
 RESET SESSION AUTHORIZATION;
 EOQ
 my $position = -s $node->logfile;
-foreach my $command ('REINDEX TABLE public.bait', 'ANALYZE public.bait', 'VACUUM FULL public.bait', 'CLUSTER public.bait USING bait_index',
+foreach my $command (
+	'REINDEX TABLE public.bait',
+	'ANALYZE public.bait',
+	'VACUUM FULL public.bait',
+	'CLUSTER public.bait USING bait_index',
 	'REFRESH MATERIALIZED VIEW public.bait_view')
 {
 	is($admin->fails($command), '', "$command by a superuser");
 }
 my $log = substr slurp_file($node->logfile), $position;
-cmp_ok(scalar(() = $log =~ /mallory was refused as mallory/g), '>=', 4, '... runs the code of the owner of the table');
+cmp_ok(scalar(() = $log =~ /mallory was refused as mallory/g),
+	'>=', 4, '... runs the code of the owner of the table');
 unlike($log, qr/mallory struck/, '... with no rights but his');
 is($admin->query("SELECT distlock.ttl('job', 'tok') > '1 min'"), 't', '... and the lock is held');
 
@@ -106,11 +122,13 @@ CREATE FUNCTION public.run(command pg_catalog.text) RETURNS bigint LANGUAGE sql 
 	$$SELECT distlock.do_exclusively('run', '1 min', command)$$;
 ALTER FUNCTION public.run OWNER TO victim;
 EOQ
-foreach my $how ("SELECT distlock.do_exclusively('a', '1 min', 'TABLE public.private')",
+foreach my $how (
+	"SELECT distlock.do_exclusively('a', '1 min', 'TABLE public.private')",
 	"CALL distlock.run_exclusively('a', '1 min', 'TABLE public.private')",
 	"SELECT public.run('TABLE public.private')",
 	"SELECT distlock.do_exclusively('a', '1 min', 'SELECT distlock.force_release(''job'')')",
-	"SELECT distlock.do_exclusively('a', '1 min', 'SELECT distlock.do_exclusively(''b'', ''1 min'', ''TABLE public.private'')')")
+	"SELECT distlock.do_exclusively('a', '1 min', 'SELECT distlock.do_exclusively(''b'', ''1 min'', ''TABLE public.private'')')"
+  )
 {
 	$admin->query('SET SESSION AUTHORIZATION mallory');
 	is($admin->fails($how), '42501', $how);
@@ -118,8 +136,10 @@ foreach my $how ("SELECT distlock.do_exclusively('a', '1 min', 'TABLE public.pri
 }
 # What the command makes of the role ends with it where the role is not the caller's to leave.
 $admin->query('SET SESSION AUTHORIZATION mallory');
-is($admin->fails("SELECT public.run('RESET ROLE')"), '42501', 'a command cannot leave the role of a SECURITY DEFINER function');
-is($admin->fails("SELECT public.run('SET SESSION AUTHORIZATION postgres')"), '42501', '... nor take another');
+is($admin->fails("SELECT public.run('RESET ROLE')"),
+	'42501', 'a command cannot leave the role of a SECURITY DEFINER function');
+is($admin->fails("SELECT public.run('SET SESSION AUTHORIZATION postgres')"),
+	'42501', '... nor take another');
 $admin->query('RESET SESSION AUTHORIZATION');
 
 # ---------------------------------------------------------------------------
@@ -155,8 +175,10 @@ INSERT INTO public.private VALUES ('hidden');
 CREATE POLICY by_lock ON public.private USING (NOT distlock.is_held('job'));
 EOQ
 $admin->query('SET SESSION AUTHORIZATION mallory');
-is($admin->query("SELECT distlock.do_exclusively('a', '1 min', 'TABLE public.private')"), '0', 'a command is under row security');
-is($admin->query('SET row_security = off; SELECT distlock.is_held(\'job\')'), 't', 'row_security = off: the functions work');
+is($admin->query("SELECT distlock.do_exclusively('a', '1 min', 'TABLE public.private')"),
+	'0', 'a command is under row security');
+is($admin->query('SET row_security = off; SELECT distlock.is_held(\'job\')'),
+	't', 'row_security = off: the functions work');
 is($admin->fails('TABLE public.private'), '42501', '... and what is hidden is refused');
 $admin->query('RESET row_security; RESET SESSION AUTHORIZATION');
 
@@ -179,11 +201,17 @@ CREATE EVENT TRIGGER at_drop ON sql_drop EXECUTE FUNCTION public.at_command();
 EOQ
 $position = -s $node->logfile;
 is($admin->fails($_), '', "$_ with event triggers that use locks")
-  foreach 'DROP EXTENSION distlock CASCADE', 'CREATE EXTENSION distlock', 'CREATE TABLE public.t ()', 'ALTER EXTENSION distlock UPDATE', 'DROP TABLE public.t';
+  foreach 'DROP EXTENSION distlock CASCADE', 'CREATE EXTENSION distlock', 'CREATE TABLE public.t ()',
+  'ALTER EXTENSION distlock UPDATE', 'DROP TABLE public.t';
 $log = substr slurp_file($node->logfile), $position;
-is(join(' ', grep { !/^(?:3F000|42883|42P01|55000|42501|42704)$/ } $log =~ /event trigger: (\S+)/g), '', '... they are answered, or told that it is not there');
-is($admin->query("SELECT distlock.acquire_with_token('job', 'tok', '1 h') > 0"), 't', '... and it works');
-unlike(slurp_file($node->logfile), qr/PANIC:|TRAP:|terminated by signal|XX000/, 'no crash and no internal error');
+is(join(' ', grep { !/^(?:3F000|42883|42P01|55000|42501|42704)$/ } $log =~ /event trigger: (\S+)/g),
+	'', '... they are answered, or told that it is not there');
+is($admin->query("SELECT distlock.acquire_with_token('job', 'tok', '1 h') > 0"),
+	't', '... and it works');
+unlike(
+	slurp_file($node->logfile),
+	qr/PANIC:|TRAP:|terminated by signal|XX000/,
+	'no crash and no internal error');
 
 $admin->quit;
 $node->stop;

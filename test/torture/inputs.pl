@@ -1,9 +1,10 @@
 # Calls of every function with arguments of every kind, from everywhere.
 #
 # Several sessions call what the catalog has (see DistlockCalls), as a superuser, as an
-# administrator of locks, as a user, and as nobody; in transactions of all kinds, after errors, in parallel
-# queries, indexes, defaults, CHECK constraints, triggers, cursors and PL/pgSQL; and they ask the views odd questions.
-# In a second database, which is mirrored into Redis, the extension is dropped and created again meanwhile.
+# administrator of locks, as a user, and as nobody; in transactions of all kinds, after
+# errors, in parallel queries, indexes, defaults, CHECK constraints, triggers, cursors and
+# PL/pgSQL; and they ask the views odd questions.  In a second database, which is mirrored
+# into Redis, the extension is dropped and created again meanwhile.
 #
 # Each SQLSTATE that comes back must be documented for the function.  None may be an
 # internal error, no connection is lost, no error shows a token, the lock table has
@@ -29,10 +30,10 @@ use Storable qw(store retrieve);
 use Test::More;
 use Time::HiRes qw(time);
 
-my $ROUND = 15;          # seconds
-my $BATCH = 60;          # units that are sent at once
+my $ROUND = 15;            # seconds
+my $BATCH = 60;            # units that are sent at once
 my $LEAK_CALLS = 200_000;
-my $UNSTEADY = 4 << 20;  # bytes
+my $UNSTEADY = 4 << 20;    # bytes
 my @ROLES = ('postgres', 'torture_user', 'postgres', 'torture_admin', 'postgres', 'torture_user');
 
 my $run = DistlockTorture->new('inputs', seconds => 20, goals => { calls => 1_000_000 });
@@ -145,12 +146,12 @@ my @functions = $calls->functions;
 my %function = map { $_->{name} => $_ } @functions;
 
 # The reference must know what the comments name.
-my %documented = map { $_ => 1 }
-  slurp_file("$FindBin::RealBin/../../docs/reference.md") =~ /^\| ([0-9A-Z]{5})\b/mg;
-is_deeply([ grep { !$documented{$_} } map { @{ $_->{documented} } } @functions ], [],
-	'the reference has all errors that comments name');
-is_deeply([ grep { !$documented{$_} } @DistlockCalls::ALWAYS ], [],
-	'the reference has all errors of every function');
+my %documented =
+  map { $_ => 1 } slurp_file("$FindBin::RealBin/../../docs/reference.md") =~ /^\| ([0-9A-Z]{5})\b/mg;
+is_deeply([ grep { !$documented{$_} } map { @{ $_->{documented} } } @functions ],
+	[], 'the reference has all errors that comments name');
+is_deeply([ grep { !$documented{$_} } @DistlockCalls::ALWAYS ],
+	[], 'the reference has all errors of every function');
 
 # The columns of the views, by view
 my %views;
@@ -173,7 +174,10 @@ EOQ
 my $prepared = 0;
 
 sub one_of { return $_[ int rand @_ ]; }
-sub also { return map { [ DistlockWire::simple($_) ] } @_; }
+sub also
+{
+	return map { [ DistlockWire::simple($_) ] } @_;
+}
 sub quoted { return DistlockCalls::literal($_[0]); }
 
 # After an error in a transaction; or BEGIN itself has taken too long.
@@ -183,9 +187,11 @@ sub statement
 {
 	my ($call, @others) = @_;
 
-	return [ $call->{parameters}
+	return [
+		$call->{parameters}
 		? DistlockWire::extended($call->{sql}, @{ $call->{parameters} })
-		: DistlockWire::simple($call->{sql}), $call, @others ];
+		: DistlockWire::simple($call->{sql}),
+		$call, @others ];
 }
 
 # A call of a function, not a procedure, without parameters
@@ -197,7 +203,10 @@ sub expression
 	return $call;
 }
 
-sub by_itself { return map { statement($calls->draw) } 1 .. 5; }
+sub by_itself
+{
+	return map { statement($calls->draw) } 1 .. 5;
+}
 
 sub in_transaction
 {
@@ -214,7 +223,8 @@ sub in_transaction
 		# A procedure that commits is refused here.
 		push @statements, statement($call, '40001', '2D000', @FAILED);
 		# It goes on as if nothing had happened; or what has happened is undone.
-		push @statements, [ DistlockWire::simple(one_of('RELEASE s', 'ROLLBACK TO s')), undef, '3B001', @FAILED ],
+		push @statements,
+		  [ DistlockWire::simple(one_of('RELEASE s', 'ROLLBACK TO s')), undef, '3B001', @FAILED ],
 		  [ DistlockWire::simple('ROLLBACK TO s'), undef, '3B001', @FAILED ]
 		  if $savepoint;
 	}
@@ -224,10 +234,15 @@ sub in_transaction
 	{
 		my $gid = "inputs $$ " . $prepared++;
 
-		return @statements, [ DistlockWire::simple("PREPARE TRANSACTION '$gid'"), undef, '0A000', '40001' ],
-		  [ DistlockWire::simple(one_of('COMMIT', 'ROLLBACK') . " PREPARED '$gid'"), undef, '42704', '55000', @FAILED ], also('ROLLBACK');
+		return @statements,
+		  [ DistlockWire::simple("PREPARE TRANSACTION '$gid'"), undef, '0A000', '40001' ],
+		  [ DistlockWire::simple(one_of('COMMIT', 'ROLLBACK') . " PREPARED '$gid'"),
+			undef, '42704', '55000', @FAILED ],
+		  also('ROLLBACK');
 	}
-	return @statements, [ DistlockWire::simple($choice < 0.6 ? 'COMMIT' : 'ROLLBACK'), undef, '40001' ], also('ROLLBACK');
+	return @statements,
+	  [ DistlockWire::simple($choice < 0.6 ? 'COMMIT' : 'ROLLBACK'), undef, '40001' ],
+	  also('ROLLBACK');
 }
 
 sub transaction { return in_transaction('BEGIN'); }
@@ -252,7 +267,8 @@ sub as_another
 	my $call = $calls->draw;
 
 	# A user may be nobody else: then it is his own call.
-	return [ DistlockWire::simple("SET ROLE $role"), undef, '42501' ], statement($call), also('RESET ROLE');
+	return [ DistlockWire::simple("SET ROLE $role"), undef, '42501' ], statement($call),
+	  also('RESET ROLE');
 }
 
 # Without a subtransaction for it, nothing is gained by sending many at once.
@@ -262,7 +278,8 @@ sub in_plpgsql
 	my $list = join ', ', map { quoted($_->{sql}) } @calls;
 
 	# Of texts that are none, the whole is refused.
-	return [ DistlockWire::simple("SELECT torture.run_all(ARRAY[$list])"), \@calls,
+	return [
+		DistlockWire::simple("SELECT torture.run_all(ARRAY[$list])"), \@calls,
 		# what a handler for others does not catch, too
 		'22021', '40001', 'P0004' ];
 }
@@ -272,8 +289,8 @@ sub in_parallel
 	my $setting = $major >= 16 ? 'debug_parallel_query' : 'force_parallel_mode';
 	my $call = expression();
 
-	return also("SET $setting = on"),
-	  [ DistlockWire::simple('SELECT torture.run_parallel(' . quoted($call->{sql}) . ')'), $call,
+	return also("SET $setting = on"), [
+		DistlockWire::simple('SELECT torture.run_parallel(' . quoted($call->{sql}) . ')'), $call,
 		# no subtransactions, no notifications, no changes in a parallel worker
 		'25000' ],
 	  also("RESET $setting");
@@ -300,39 +317,77 @@ sub in_cursor
 	my $hold = one_of('', '', 'WITH HOLD');
 
 	return also('BEGIN'),
-	  [ DistlockWire::simple("DECLARE c CURSOR $hold FOR SELECT $call->{expression} FROM generate_series(1, 3)"), $call ],
-	  [ DistlockWire::simple(one_of('FETCH 1 FROM c', 'FETCH ALL FROM c', 'MOVE 2 FROM c')), $call, '34000', '40001', @FAILED ],
-	  [ DistlockWire::simple(one_of('CLOSE c', 'FETCH ALL FROM c', 'SELECT 1')), $call, '34000', '40001', '24000', @FAILED ],
+	  [ DistlockWire::simple(
+			"DECLARE c CURSOR $hold FOR SELECT $call->{expression} FROM generate_series(1, 3)"),
+		$call ],
+	  [ DistlockWire::simple(one_of('FETCH 1 FROM c', 'FETCH ALL FROM c', 'MOVE 2 FROM c')),
+		$call, '34000', '40001', @FAILED ],
+	  [ DistlockWire::simple(one_of('CLOSE c', 'FETCH ALL FROM c', 'SELECT 1')),
+		$call, '34000', '40001', '24000', @FAILED ],
 	  # A cursor that is held executes the rest here.
-	  [ DistlockWire::simple(one_of('COMMIT', 'ROLLBACK')), $call, '40001' ], also('ROLLBACK', 'CLOSE ALL');
+	  [ DistlockWire::simple(one_of('COMMIT', 'ROLLBACK')), $call, '40001' ],
+	  also('ROLLBACK', 'CLOSE ALL');
 }
 
 # As an argument, in a condition, in a set, twice in a row
 sub in_query
 {
 	my ($one, $other) = (expression(), expression());
-	my $call = { function => $one->{function}, errors => { %{ $one->{errors} }, %{ $other->{errors} }, %{ $other->{function}{errors} } } };
+	my $call = {
+		function => $one->{function},
+		errors => { %{ $one->{errors} }, %{ $other->{errors} }, %{ $other->{function}{errors} } } };
 
-	return [ DistlockWire::simple(one_of(
-			"SELECT $one->{expression}, $other->{expression}",
-			"SELECT 1 WHERE ($one->{expression})::text = '' OR ($other->{expression})::text <> ''",
-			"SELECT * FROM $one->{expression} a, $other->{expression} b",
-			"SELECT count(*) FROM generate_series(1, 3) WHERE ($one->{expression})::text IS NULL",
-			"WITH a AS (SELECT $one->{expression}) SELECT (SELECT ($other->{expression})::text LIMIT 1) FROM a",
-			"SELECT CASE WHEN random() < 0.5 THEN ($one->{expression})::text ELSE ($other->{expression})::text END")),
+	return [
+		DistlockWire::simple(
+			one_of(
+				"SELECT $one->{expression}, $other->{expression}",
+				"SELECT 1 WHERE ($one->{expression})::text = '' OR ($other->{expression})::text <> ''",
+				"SELECT * FROM $one->{expression} a, $other->{expression} b",
+				"SELECT count(*) FROM generate_series(1, 3) WHERE ($one->{expression})::text IS NULL",
+				"WITH a AS (SELECT $one->{expression}) SELECT (SELECT ($other->{expression})::text LIMIT 1) FROM a",
+				"SELECT CASE WHEN random() < 0.5 THEN ($one->{expression})::text ELSE ($other->{expression})::text END"
+			)),
 		# a set where one value is expected, a procedure's result, a void
-		$call, '40001', '0A000', '42846', '42804', '21000' ];
+		$call, '40001', '0A000', '42846', '42804',
+		'21000' ];
 }
 
 my @ODD = (
-	'%s IS NOT NULL', '%s::text LIKE \'%%\\\'', '%s::text ~ \'(\'', '1 / length(%s::text) > 0', '%s IS DISTINCT FROM NULL', '%s = ANY (NULL)',
-	'%s::text > repeat(\'x\', 1000)', '%s::text = \'\'', 'random() < 0.5 OR %s IS NULL', 'md5(%s::text) < \'8\'', '%s::text::int > 0', 'hashtext(%s::text) %% 2 = 0',
-	'%s IN (SELECT %s FROM distlock.%s)', 'EXISTS (SELECT FROM distlock.%3$s v WHERE v.%1$s::text = %2$s::text)', 'pg_typeof(%s) IS NULL',
-	'%s::text SIMILAR TO \'%%(a|b)*\'', 'true', 'false', 'NULL', '%s = %s');
+	'%s IS NOT NULL',
+	'%s::text LIKE \'%%\\\'',
+	'%s::text ~ \'(\'',
+	'1 / length(%s::text) > 0',
+	'%s IS DISTINCT FROM NULL',
+	'%s = ANY (NULL)',
+	'%s::text > repeat(\'x\', 1000)',
+	'%s::text = \'\'',
+	'random() < 0.5 OR %s IS NULL',
+	'md5(%s::text) < \'8\'',
+	'%s::text::int > 0',
+	'hashtext(%s::text) %% 2 = 0',
+	'%s IN (SELECT %s FROM distlock.%s)',
+	'EXISTS (SELECT FROM distlock.%3$s v WHERE v.%1$s::text = %2$s::text)',
+	'pg_typeof(%s) IS NULL',
+	'%s::text SIMILAR TO \'%%(a|b)*\'',
+	'true',
+	'false',
+	'NULL',
+	'%s = %s');
 my @AROUND = (
-	'SELECT * FROM (%s) q', 'SELECT count(*) FROM (%s) q', 'SELECT q FROM (%s) q ORDER BY q', 'SELECT row_to_json(q) FROM (%s) q', '%s FOR UPDATE', '%s LIMIT 1 OFFSET 1',
-	'SELECT * FROM (%s) q ORDER BY random() LIMIT 3', 'EXPLAIN (ANALYZE, COSTS OFF) %s', 'CREATE TEMP TABLE tt ON COMMIT DROP AS %s', 'DECLARE vc CURSOR WITH HOLD FOR %s',
-	'SELECT DISTINCT ON (1) q::text FROM (%s) q', 'SELECT q::text FROM (%s) q UNION SELECT NULL', 'SELECT (q).* FROM (%s) q', 'SELECT array_agg(q) FROM (%s) q');
+	'SELECT * FROM (%s) q',
+	'SELECT count(*) FROM (%s) q',
+	'SELECT q FROM (%s) q ORDER BY q',
+	'SELECT row_to_json(q) FROM (%s) q',
+	'%s FOR UPDATE',
+	'%s LIMIT 1 OFFSET 1',
+	'SELECT * FROM (%s) q ORDER BY random() LIMIT 3',
+	'EXPLAIN (ANALYZE, COSTS OFF) %s',
+	'CREATE TEMP TABLE tt ON COMMIT DROP AS %s',
+	'DECLARE vc CURSOR WITH HOLD FOR %s',
+	'SELECT DISTINCT ON (1) q::text FROM (%s) q',
+	'SELECT q::text FROM (%s) q UNION SELECT NULL',
+	'SELECT (q).* FROM (%s) q',
+	'SELECT array_agg(q) FROM (%s) q');
 
 sub in_view
 {
@@ -341,10 +396,14 @@ sub in_view
 	my $where = do { no warnings 'redundant', 'missing'; sprintf one_of(@ODD), @columns, $view };
 	my $sql = sprintf one_of(@AROUND), "SELECT * FROM distlock.$view WHERE $where";
 
-	$sql = one_of("UPDATE distlock.$view SET $columns[0] = NULL", "DELETE FROM distlock.$view") if rand() < 0.02;
-	return [ DistlockWire::simple($sql), $view, '42501',
+	$sql = one_of("UPDATE distlock.$view SET $columns[0] = NULL", "DELETE FROM distlock.$view")
+	  if rand() < 0.02;
+	return [
+		DistlockWire::simple($sql), $view, '42501',
 		# what becomes of odd conditions
-		qw(22025 2201B 22012 22P02 22003 0A000 55000 42809 42804 42883 42725 42846 42P07 42P03 57014 25P02 40001 42P01 42P10 42601) ],
+		qw(22025 2201B 22012 22P02 22003 0A000 55000 42809 42804 42883 42725 42846 42P07 42P03
+		  57014 25P02 40001 42P01 42P10 42601)
+	  ],
 	  also('CLOSE ALL');
 }
 
@@ -355,23 +414,41 @@ sub with_ddl
 	my @gone = qw(3F000 42P01 42883 42704 42710 42P06 2BP01 55000 55006 40P01 57014 42501 22023);
 	my $key = 'any gone ' . int rand 5;
 	my $drop = one_of(
-		'DROP EXTENSION distlock CASCADE', 'DROP EXTENSION distlock CASCADE', 'DROP EXTENSION distlock',
+		'DROP EXTENSION distlock CASCADE',
+		'DROP EXTENSION distlock CASCADE',
+		'DROP EXTENSION distlock',
 		"SELECT distlock.do_exclusively('$key', '1 s', 'DROP EXTENSION distlock CASCADE')",
 		"CALL distlock.run_exclusively('$key', '1 s', 'DROP EXTENSION distlock CASCADE')",
 		"SELECT distlock.do_exclusively('$key', '1 s', 'DROP EXTENSION distlock CASCADE; CREATE EXTENSION distlock')",
 		"BEGIN; SELECT distlock.acquire('$key', '1 s', scope => 'session'); DROP EXTENSION distlock CASCADE; ROLLBACK",
 		"BEGIN; SELECT distlock.acquire('$key', '1 s'); DROP EXTENSION distlock CASCADE; COMMIT",
-		'DROP SCHEMA distlock CASCADE', 'ALTER EXTENSION distlock UPDATE', 'ALTER EXTENSION distlock SET SCHEMA public');
+		'DROP SCHEMA distlock CASCADE',
+		'ALTER EXTENSION distlock UPDATE',
+		'ALTER EXTENSION distlock SET SCHEMA public');
 
-	return map { ref $_ ? [ @$_, @gone ] : [ DistlockWire::simple($_), undef, @gone, '0A000', '40001', 'LK001', '55P03' ] } q{SET statement_timeout = '10s'}, $drop, 'ROLLBACK',
+	return map {
+		ref $_
+		  ? [ @$_, @gone ]
+		  : [ DistlockWire::simple($_), undef, @gone, '0A000', '40001', 'LK001', '55P03' ]
+	  } q{SET statement_timeout = '10s'}, $drop, 'ROLLBACK',
 	  (map { statement($calls->draw) } 1 .. 3),
 	  'CREATE EXTENSION IF NOT EXISTS distlock', 'RESET statement_timeout';
 }
 
 my @CONTEXTS = (
-	[ 30, \&by_itself ], [ 25, \&in_plpgsql ], [ 12, \&transaction ], [ 2, \&read_only ], [ 3, \&repeatable_read ],
-	[ 2, \&serializable ], [ 4, \&one_string ], [ 4, \&as_another ], [ 0.3, \&in_parallel ], [ 5, \&in_table ],
-	[ 4, \&in_cursor ], [ 5, \&in_query ], [ 2, \&in_view ]);
+	[ 30, \&by_itself ],
+	[ 25, \&in_plpgsql ],
+	[ 12, \&transaction ],
+	[ 2, \&read_only ],
+	[ 3, \&repeatable_read ],
+	[ 2, \&serializable ],
+	[ 4, \&one_string ],
+	[ 4, \&as_another ],
+	[ 0.3, \&in_parallel ],
+	[ 5, \&in_table ],
+	[ 4, \&in_cursor ],
+	[ 5, \&in_query ],
+	[ 2, \&in_view ]);
 
 # ---------------------------------------------------------------------------
 # A session, in a process of its own
@@ -390,8 +467,9 @@ sub judge_answer
 	# Where PL/pgSQL was, it quotes the statement.
 	push @{ $found->{leaks} }, "$what: $sqlstate $message"
 	  if $message =~ s/^SQL statement ".*//msr =~ $TOKEN && @{ $found->{leaks} } < 10;
-	return if !$INTERNAL{ substr $sqlstate, 0, 2 }
-	  && ((defined $call && $calls->allows($call, $sqlstate))
+	return
+	  if !$INTERNAL{ substr $sqlstate, 0, 2 }
+	  && ( (defined $call && $calls->allows($call, $sqlstate))
 		|| $sqlstate eq '57014'
 		|| grep { $_ eq $sqlstate } @others);
 	push @{ $found->{unexpected} }, substr("$what: $sqlstate $message", 0, 1500)
@@ -420,7 +498,8 @@ sub read_answer
 		# Calls in PL/pgSQL; if it was cancelled or refused, only some were made.
 		my @values = @{ $result->{values} };
 
-		judge_answer($found, 'a block', undef, $sqlstate, $result->{message}, @others) if $sqlstate ne '';
+		judge_answer($found, 'a block', undef, $sqlstate, $result->{message}, @others)
+		  if $sqlstate ne '';
 		for my $i (0 .. $#values)
 		{
 			my ($state, $text) = split / /, $values[$i], 2;
@@ -434,12 +513,14 @@ sub read_answer
 	{
 		count_call($found, $call, $sqlstate) unless $sqlstate eq '25P02';
 		$calls->result($call, $result->{values}[0]) if $sqlstate eq '';
-		judge_answer($found, $call->{sql} // 'a query', $call, $sqlstate, $result->{message}, @others) if $sqlstate ne '';
+		judge_answer($found, $call->{sql} // 'a query', $call, $sqlstate, $result->{message}, @others)
+		  if $sqlstate ne '';
 	}
 	else
 	{
 		$found->{views}++ if defined $call;
-		judge_answer($found, substr($message, 5, 300), undef, $sqlstate, $result->{message}, @others) if $sqlstate ne '';
+		judge_answer($found, substr($message, 5, 300), undef, $sqlstate, $result->{message}, @others)
+		  if $sqlstate ne '';
 	}
 	return;
 }
@@ -458,19 +539,31 @@ sub draw_context
 	return $contexts[0][1];
 }
 
-my $FREE = 'SELECT distlock.force_release(key) FROM distlock.locks WHERE key IS NOT NULL AND expires_at > now() + interval \'2 s\'';
+my $FREE = 'SELECT distlock.force_release(key) FROM distlock.locks '
+  . 'WHERE key IS NOT NULL AND expires_at > now() + interval \'2 s\'';
 
 sub work
 {
 	my ($number, $round, $until, $file) = @_;
-	my %found = (calls => 0, views => 0, wrong => 0, unexpected => [], leaks => [], states => {}, well => {}, failed => {});
+	my %found = (
+		calls => 0,
+		views => 0,
+		wrong => 0,
+		unexpected => [],
+		leaks => [],
+		states => {},
+		well => {},
+		failed => {});
 	my $second = $number == @ROLES;
 	my @contexts = $second ? (@CONTEXTS, [ 0.3, \&with_ddl ]) : @CONTEXTS;
 
 	srand($run->seed * 1_000_003 + $round * 101 + $number);
 	$calls->{id} = "$round.$number";
 	eval {
-		my $wire = DistlockWire->new($node, dbname => $second ? 'second' : 'postgres', user => $ROLES[$number] // 'postgres',
+		my $wire = DistlockWire->new(
+			$node,
+			dbname => $second ? 'second' : 'postgres',
+			user => $ROLES[$number] // 'postgres',
 			# What a command resets comes back to this.
 			options => '-c statement_timeout=40ms');
 
@@ -478,11 +571,15 @@ sub work
 		{
 			my @statements = map { draw_context(@contexts)->() } 1 .. $BATCH;
 
-			push @statements, map { [ DistlockWire::simple($_), undef, '25001' ] }
+			push @statements,
+			  map { [ DistlockWire::simple($_), undef, '25001' ] }
 			  rand() < 0.1 ? 'DISCARD ALL' : 'SELECT pg_advisory_unlock_all()';
 			# What is held for long, and nobody knows the token of, would be refused from then on.
-			push @statements, [ DistlockWire::simple($FREE), undef, qw(42501 55P03 54000 40P01 LK001) ] if rand() < 0.05;
-			push @statements, [ DistlockWire::simple('SET distlock.max_keys_per_transaction = ' . one_of(1, 3)), undef, '42501' ]
+			push @statements, [ DistlockWire::simple($FREE), undef, qw(42501 55P03 54000 40P01 LK001) ]
+			  if rand() < 0.05;
+			push @statements,
+			  [ DistlockWire::simple('SET distlock.max_keys_per_transaction = ' . one_of(1, 3)),
+				undef, '42501' ]
 			  if rand() < 0.02;
 
 			my @results = $wire->run(map { $_->[0] } @statements);
@@ -520,7 +617,8 @@ sub one_round
 	while (my ($pid, $file) = each %files)
 	{
 		waitpid($pid, 0);
-		add_up(eval { retrieve($file) } // { unexpected => ["a session has not come back: $@"], wrong => 1 });
+		add_up(eval { retrieve($file) }
+			  // { unexpected => ["a session has not come back: $@"], wrong => 1 });
 		unlink $file;
 	}
 	return;
@@ -566,7 +664,8 @@ sub read_changes
 {
 	my $file = $node->basedir . '/changes';
 
-	$node->safe_psql('postgres', qq{
+	$node->safe_psql(
+		'postgres', qq{
 		SET synchronous_commit = local;
 		SELECT pg_logical_emit_message(true, 'judge', '');
 		SET timezone = 'UTC'; SET datestyle = 'ISO';
@@ -588,8 +687,12 @@ sub read_changes
 # Nothing is left in the lock manager once the sessions have gone.
 sub nothing_left
 {
-	$node->safe_psql('postgres', "SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts WHERE database = 'postgres' \\gexec");
-	$node->safe_psql('second', "SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts WHERE database = 'second' \\gexec");
+	$node->safe_psql('postgres',
+		"SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts WHERE database = 'postgres' \\gexec"
+	);
+	$node->safe_psql('second',
+		"SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts WHERE database = 'second' \\gexec"
+	);
 	eval {
 		await('the sessions to end', sub { $node->safe_psql('postgres', <<'EOQ') eq '' }); 1;
 SELECT l.pid, l.objsubid, l.mode FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
@@ -643,7 +746,8 @@ sub growth
 
 	$wire->close;
 	add_up(\%found);
-	note sprintf 'memory of a session: %d kB (contexts %d kB) after %d calls, %d kB (contexts %d kB) after %d',
+	note sprintf
+	  'memory of a session: %d kB (contexts %d kB) after %d calls, %d kB (contexts %d kB) after %d',
 	  $before[0] / 1024, $before[1] / 1024, $warm, $after[0] / 1024, $after[1] / 1024, $found{calls};
 	$after[0] -= $UNSTEADY;
 	return map { ($after[$_] - $before[$_]) / ($found{calls} - $warm) } 0, 1;
@@ -685,8 +789,10 @@ foreach my $function (grep { $_->{name} ne 'require_lock' } @functions)
 	}
 	next if $failed{$name};
 	# If nothing else, nobody may call it.
-	my @results = $calm->run(DistlockWire::simple('SET ROLE torture_nobody'),
-		statement($calls->draw(function => $function, sensible => 1))->[0], DistlockWire::simple('RESET ROLE'));
+	my @results = $calm->run(
+		DistlockWire::simple('SET ROLE torture_nobody'),
+		statement($calls->draw(function => $function, sensible => 1))->[0],
+		DistlockWire::simple('RESET ROLE'));
 	$failed{$name}++ if $results[1]{sqlstate} eq '42501';
 }
 $calm->close;
@@ -697,14 +803,21 @@ EOQ
 
 my ($by_system, $by_postgres) = growth($run->full ? $LEAK_CALLS : 20_000);
 
-note 'answers: ' . join ', ', map { "$_ $total{states}{$_}" } sort { $total{states}{$b} <=> $total{states}{$a} } keys %{ $total{states} };
+note 'answers: ' . join ', ',
+  map { "$_ $total{states}{$_}" }
+  sort { $total{states}{$b} <=> $total{states}{$a} } keys %{ $total{states} };
 note 'judged: ' . $judge->summary;
-is($total{wrong}, 0, 'every answer is documented') or diag join "\n\n", grep { defined } @{ $total{unexpected} }[ 0 .. 9 ];
+is($total{wrong}, 0, 'every answer is documented')
+  or diag join "\n\n", grep { defined } @{ $total{unexpected} }[ 0 .. 9 ];
 is_deeply($total{leaks}, [], 'no error shows a token');
-is_deeply([ map { $_->{name} } grep { !$well{ $_->{name} } } @functions ],
-	$ENV{DISTLOCK_WITHOUT_REDIS} ? ['mirror_check'] : [], 'every function was called with success');
-is_deeply([ map { $_->{name} } grep { !$failed{ $_->{name} } } @functions ], [], '... and with an error');
-is_deeply([ $judge->violations ], [], 'no lock was held twice, no fence went back') or diag $judge->evidence;
+is_deeply(
+	[ map { $_->{name} } grep { !$well{ $_->{name} } } @functions ],
+	$ENV{DISTLOCK_WITHOUT_REDIS} ? ['mirror_check'] : [],
+	'every function was called with success');
+is_deeply([ map { $_->{name} } grep { !$failed{ $_->{name} } } @functions ],
+	[], '... and with an error');
+is_deeply([ $judge->violations ], [], 'no lock was held twice, no fence went back')
+  or diag $judge->evidence;
 cmp_ok($judge->count('grants'), '>=', 500, 'there were grants to judge');
 cmp_ok($run->figure('calls') / $run->elapsed, '>', 500, 'there were calls enough');
 cmp_ok($by_system, '<', 16, 'a session does not grow, says the system');
@@ -715,5 +828,8 @@ SELECT bt_index_check('distlock.lock_pkey', true);
 SELECT * FROM verify_heapam('distlock.lock');
 EOQ
 $node->stop;
-unlike(slurp_file($node->logfile), qr/PANIC:|FATAL:  XX|TRAP:|terminated by signal|XX000/, 'no crash and no internal error');
+unlike(
+	slurp_file($node->logfile),
+	qr/PANIC:|FATAL:  XX|TRAP:|terminated by signal|XX000/,
+	'no crash and no internal error');
 $run->finish;
