@@ -364,7 +364,7 @@ sub work
 	my (%call) = @_;
 	my $work = "$call{call}w" . ++$made;
 	# It may last longer than the lease.
-	my @pause = $call{slowly} ? sprintf('SELECT pg_sleep(%.3f) AS slept \gset', rand 0.03) : ();
+	my @pause = $call{slowly} ? sprintf("\\! sleep %.3f", rand 0.03) : ();
 
 	return ("\\echo do $call{call} work $work", @pause,
 		"INSERT INTO work VALUES ('$call{key}', :fence, '$work');",

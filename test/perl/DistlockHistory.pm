@@ -79,7 +79,7 @@ sub new
 	my ($class, %options) = @_;
 
 	return bless {
-		keys => $options{keys},
+		keys => { map { $_ => 1 } @{ $options{keys} } },
 		clock => $options{clock},
 		calls => {},          # by name
 		fences => {},         # by fence: the name of the call
@@ -141,7 +141,7 @@ sub enter
 		$place->{ceiling} = $from->{ceiling} if $options{again};
 	}
 	$server->safe_psql($dbname, $TABLES);
-	$place->{rows} = rows($place);
+	$self->read_rows($place);
 	$self->check_kept($options{from}, $place, $options{kept}) if $options{from};
 	$self->make_ready($place);
 	push @{ $self->{remembered} }, $place;
@@ -170,33 +170,37 @@ EOQ
 	return;
 }
 
-# By key: the row of the lock.
-sub rows
+# The rows of the locks by their keys, and which transactions have been at them.
+sub read_rows
 {
-	my ($place) = @_;
-	my %rows;
-
-	for (split /\n/, $place->{server}->safe_psql($place->{dbname}, <<'EOQ'))
+	my ($self, $place) = @_;
+	my ($snapshot, @lines) = split /\n/, $place->{server}->safe_psql($place->{dbname}, <<'EOQ');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT pg_current_snapshot();
 SELECT key, fence, (extract(epoch FROM acquired_at) * 1000000)::bigint,
 	(extract(epoch FROM expires_at) * 1000000)::bigint, ttl, coalesce(token, ''), coalesce(owner, '')
-FROM distlock.lock
+FROM distlock.lock;
+COMMIT;
 EOQ
+
+	@$place{qw(snapshot rows)} = ($snapshot, {});
+	for my $line (@lines)
 	{
-		my ($key, @values) = split /\|/, $_, -1;
+		my ($key, @values) = split /\|/, $line, -1;
 		my %row = (key => $key);
 
 		@row{qw(fence acquired_at expires_at ttl token owner)} = @values;
 		$_ = $_ eq '' ? undef : $_ for @row{qw(token owner)};
-		$rows{$key} = \%row;
+		$place->{rows}{$key} = \%row;
 	}
-	return \%rows;
+	return;
 }
 
-# The slot begins where the table is as it was read.
+# A worker may be there already.
 sub make_ready
 {
 	my ($self, $place) = @_;
-	my $keys = join ', ', map { "('$_', 0)" } @{ $self->{keys} };
+	my $keys = join ', ', map { "('$_', 0)" } sort keys %{ $self->{keys} };
 
 	$place->{server}->safe_psql($place->{dbname}, <<"EOQ");
 TRUNCATE work;
@@ -494,7 +498,7 @@ sub check_grant
 	else
 	{
 		$self->problem("$what: is free, and nobody has let go of it")
-		  if $promised && !$call->{leaving} && !$call->{place}{forced}{ $call->{key} } && !is_over($call);
+		  if $promised && !$call->{leaving} && !$call->{place}{forced}{ $call->{key} } && !$self->is_over($call);
 	}
 	return;
 }
@@ -505,10 +509,15 @@ sub may_be_purged
 	my ($self, $call, $row) = @_;
 
 	return !defined $row && $call->{place}{purged}
-	  && ($call->{leaving} || $call->{place}{forced}{ $call->{key} } || is_over($call));
+	  && ($call->{leaving} || $call->{place}{forced}{ $call->{key} } || $self->is_over($call));
 }
 
-# The lease may have come to its end.
-sub is_over { return time >= $_[0]->{since} + $_[0]->{ttl} / 1000; }
+# The lease may have come to its end; of a clock that was set this is not known.
+sub is_over
+{
+	my ($self, $call) = @_;
+
+	return $self->{clock} || time >= $call->{since} + $call->{ttl} / 1000;
+}
 
 1;

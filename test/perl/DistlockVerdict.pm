@@ -53,12 +53,19 @@ sub new
 	my ($class, $history, $place) = @_;
 	my $server = $place->{server};
 
+	my $slot = "judge_$place->{serial}";
+
+	$server->safe_psql($place->{dbname},
+		"SELECT pg_create_logical_replication_slot('$slot', 'test_decoding')");
+	# Between the two, transactions can come to an end.
+	$history->read_rows($place);
+
 	my $self = bless {
 		history => $history,
 		place => $place,
 		clock => $history->{clock},
 		server => $server,
-		slot => "judge_$place->{serial}",
+		slot => $slot,
 		file => $server->node->basedir . "/changes_$place->{serial}",
 		rows => { %{ $place->{rows} } },
 		work => { map { $_ => $place->{rows}{$_}{fence} } keys %{ $place->{rows} } },
@@ -67,8 +74,6 @@ sub new
 		seen => {},    # transactions
 	}, $class;
 
-	$server->safe_psql($place->{dbname},
-		"SELECT pg_create_logical_replication_slot('$self->{slot}', 'test_decoding')");
 	$self->{pid} = $self->receive;
 	return $self;
 }
@@ -150,7 +155,7 @@ sub judge_file
 		}
 		elsif ($line =~ /^COMMIT (\d+)/)
 		{
-			next if $self->{seen}{$1}++ || $1 != $xid;
+			next if $self->{seen}{$1}++ || $1 != $xid || $self->is_in_rows($1);
 			$self->change($_) for @lines;
 			$count += @lines;
 			@lines = ();
@@ -163,6 +168,15 @@ sub judge_file
 	close $changes;
 	unlink $self->{file};
 	return $count;
+}
+
+# Had it come to an end when the rows were read?
+sub is_in_rows
+{
+	my ($self, $xid) = @_;
+	my ($xmin, $xmax, $running) = split /:/, $self->{place}{snapshot};
+
+	return $xid < $xmin || ($xid < $xmax && !grep { $_ == $xid } split /,/, $running // '');
 }
 
 # ---------------------------------------------------------------------------
@@ -218,6 +232,8 @@ sub granted
 	  if $row->{acquired_at} + $row->{ttl} != $row->{expires_at};
 	$self->moment('grant', $before, $row, $row->{acquired_at});
 
+	# Others than clerks may use other keys.
+	return unless $self->{history}{keys}{$key};
 	return $self->wrong('granted to who has not asked', $before, $row)
 	  unless $call && $call->{key} eq $key && $row->{token} eq $name;
 	$self->{history}->belongs($call, $row->{fence});
