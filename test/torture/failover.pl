@@ -285,6 +285,8 @@ sub point
 	$history->mark($place);
 	my $time = $server->query('SELECT clock_timestamp()');
 	work(some(), $place);
+	# Recovery ends at the first commit that is later, so there has to be one.
+	$server->query('SELECT pg_current_xact_id()');
 	my $segment = $server->query('SELECT pg_walfile_name(pg_switch_wal())');
 	work(some(), $place);
 	$server->await_query('archiving', "SELECT coalesce(max(last_archived_wal) >= '$segment', false) FROM pg_stat_archiver");
