@@ -13,7 +13,9 @@
 # nobody does.  And there are waiters: the first of a queue waits as long as it wanted to,
 # or until the lease ends by the clock.
 #
-# Needs libfaketime.  Now and then the server crashes or starts anew under a clock that is
+# Needs libfaketime.  Before PostgreSQL 16 there is no worker: the postmaster starts such
+# processes in a signal handler, often in the middle of a call that libfaketime wraps, and
+# they live by the true time then.  Now and then the server crashes or starts anew under a clock that is
 # wrong.
 
 use strict;
@@ -255,8 +257,8 @@ my $waiter;
 # For a lease that will end by the wait, or by a step of the clock.
 sub send_waiter
 {
-	my ($key) = grep { !/^wait/ } sort { $own{$b}{expires} <=> $own{$a}{expires} } keys %own;
-	my $ms = 200 + int rand 2000;
+	my ($key) = (sort keys %own)[ rand keys %own ];
+	my $ms = 100 + int rand 1000;
 
 	return unless defined $key;
 	$waiter = { key => $key, own => $own{$key}, began => time, wait => $ms / 1000 };
@@ -378,7 +380,8 @@ sub advance_fence
 	return;
 }
 
-$server = DistlockServers->make(stopped => 1, settings => { shared_preload_libraries => 'distlock' });
+$server = DistlockServers->make(stopped => 1);
+$server->configure(shared_preload_libraries => 'distlock') if $server->node->pg_version >= 16;
 $clock_file = $server->node->basedir . '/clock';
 set_clock(0);
 start_with_clock($server);
@@ -410,15 +413,20 @@ while ($run->go_on)
 	is_deeply([ $history->problems ], [], "round $round") if $round % 10 == 0 || $history->problems;
 }
 
-# What was lost has been announced; the clock has stayed where it is.
+# What was lost has been announced, at the latest to who took the lock.
 if (Test::More->builder->is_passing)
 {
+	take($_) for grep { !$own{$_} && !(defined $waiter && $waiter->{key} eq $_) } @OWN;
 	await('events', sub { check_events(); return !%lost });
 	await('the last waiter', sub { check_waiter(); return !defined $waiter });
 }
 end_sessions();
 end_place(up => 1);
-is_deeply([ $history->problems ], [], 'in order, whatever the clock says');
+unless (is_deeply([ $history->problems ], [], 'in order, whatever the clock says'))
+{
+	diag sprintf 'from %.3f to %.3f the clock was ahead by %d', $_->{from}, $_->{to} // time, $_->{offset}
+	  for @steps;
+}
 cmp_ok($history->count($_), '>', 0, "some were $_") for qw(acknowledged works judged);
 cmp_ok($run->figure($_), '>', 0, "$_") for qw(steps looks lapses events waits);
 $run->add(map { $_ => $history->count($_) } qw(asked acknowledged shown works judged));
