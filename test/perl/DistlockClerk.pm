@@ -59,6 +59,7 @@ Starts it at a place (see L<DistlockHistory>).  Further options:
   calls               how many; else enough for seconds
   ttls                how long it asks for, in ms
   abandons            it may leave a prepared transaction behind
+  quiet               it does nothing that is waited for on a disk
 
 =cut
 
@@ -76,7 +77,8 @@ sub new
 		keys => $options{keys},
 		ttls => $options{ttls} // \@TTLS,
 		abandons => $options{abandons},
-		mode => $options{synchronous_commit} // 'on',
+		quiet => $options{quiet},
+		mode => $options{quiet} ? 'off' : $options{synchronous_commit} // 'on',
 		files => { map { $_ => "$base.$_" } qw(in out err) },
 		offset => 0,
 		rest => '',
@@ -284,6 +286,7 @@ sub call
 	my $choice = rand 100;
 	my %call = (call => $call, key => $key, ttl => $ttl);
 
+	return in_transaction(%call, quiet => 1, rand() < 0.5 ? 'transaction' : 'work') if $self->{quiet};
 	return (lease(%call), (map { use_of(%call) } 1 .. rand 4), leave(%call),
 		'\else', "\\echo not $call", '\endif')
 	  if $choice < 55;
@@ -382,7 +385,7 @@ sub in_transaction
 	my @not = ('ROLLBACK;', "\\echo not $call{call}");
 	my @end;
 
-	if (rand() < 0.2)
+	if (rand() < 0.2 || ($call{quiet} && $scope eq 'lease'))
 	{
 		@end = @not;
 	}

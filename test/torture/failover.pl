@@ -17,7 +17,8 @@
 #   template    a copy of the database takes its place
 #   upgrade     pg_upgrade; to another version if the environment variable oldinstall
 #               names an installation of an older one that has distlock
-#   crash, restart   of the server, nothing else
+#   crash, quiet, restart   of the server, nothing else; quiet: fences were shown whose
+#               WAL has not got to the disk
 #
 # Old primaries come back: as a standby, by pg_rewind, to be promoted again; or by
 # mistake, as a second primary, whose fences stay below those of the new one.
@@ -30,7 +31,7 @@ use lib "$FindBin::RealBin/../perl";
 use DistlockClerk;
 use DistlockHistory;
 use DistlockServers;
-use DistlockTest qw(await);
+use DistlockTest qw(await stop_walwriter);
 use DistlockTorture;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -405,12 +406,26 @@ sub no_checksums
 	return $version >= 18 ? '--no-data-checksums' : ();
 }
 
+# Fences are shown whose WAL nobody has waited for, and nobody has written.
+sub crash_quietly
+{
+	work(some(), $place);
+	end_work($place, up => 1);
+	stop_walwriter($place->{server}->node);
+	my $group = $groups{ $place->{serial} } =
+	  DistlockClerk::Group->new($history, $place, size => 1, keys => \@KEYS, quiet => 1);
+	my $shown = $history->count('shown') + some();
+
+	await('fences', sub { $group->keep_working; return $history->count('shown') >= $shown });
+	start_over('kill');
+	return;
+}
+
 # The same server again
 sub start_over
 {
 	my (@ways) = @_;
 
-	work(some(), $place);
 	end_server($place, @ways);
 	$place->{server}->start;
 	move($place->{server}, $place->{dbname}, 'all', again => 1);
@@ -431,8 +446,9 @@ my %ROUNDS = (
 	dump => [ 3, \&dump_and_restore ],
 	template => [ 1, \&template ],
 	upgrade => [ 0.5, \&upgrade ],
-	crash => [ 2, sub { start_over('kill', 'immediate'); $run->add(crashes => 1) } ],
-	restart => [ 1, sub { start_over('fast'); $run->add(restarts => 1) } ]);
+	crash => [ 1, sub { work(some(), $place); start_over('kill', 'immediate'); $run->add(crashes => 1) } ],
+	quiet => [ 1, sub { crash_quietly(); $run->add(crashes => 1) } ],
+	restart => [ 1, sub { work(some(), $place); start_over('fast'); $run->add(restarts => 1) } ]);
 
 sub draw_round
 {
@@ -452,7 +468,7 @@ $primary->safe_psql('postgres', 'CREATE DATABASE app');
 $primary->safe_psql('app', 'CREATE EXTENSION distlock');
 $place = $history->enter($primary, 'app');
 my $rounds = 0;
-my $only = $ENV{DISTLOCK_FAILOVER_ROUND};
+my $only = $ENV{DISTLOCK_FAILOVER_ROUND};    # for one kind alone
 
 # It may take a while until the first server is there.
 while ($run->go_on || ($rounds < 4 && Test::More->builder->is_passing))
