@@ -118,6 +118,12 @@ ends_with('a newer fence', 'write: Redis has a newer fence', 'failing');
 begin_anew(ask => text($DistlockFakeRedis::CLAIM =~ s/1/2/r));
 ends_with('superseded: another worker', 'ask: another claim');
 
+# What nobody has asked for
+begin_anew(count => ":1\r\n-ERR too idle\r\n");
+ends_with('Redis said: ERR too idle', 'an error that is no answer');
+begin_anew(count => ":1\r\n+OK\r\n");
+ends_with('an answer that nothing was asked for', 'an answer too many');
+
 # ---------------------------------------------------------------------------
 # Answers to a check
 # ---------------------------------------------------------------------------

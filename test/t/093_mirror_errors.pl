@@ -75,6 +75,29 @@ change_setting($session, 'distlock.redis_reconcile', '300s');
 $_->quit foreach $other, $session;
 
 # ---------------------------------------------------------------------------
+# Redis does not read: what there is no room for is sent when there is again.
+# ---------------------------------------------------------------------------
+
+$session = session($node);
+change_setting($session, 'distlock.redis_timeout', '1min');
+change_setting($session, 'distlock.redis_url', $redis->unix_url);
+await_mirror($session, "mirror LIKE 'unix:%'", 'connected');
+$redis->freeze;
+my $many = 'DO $$ BEGIN FOR i IN 1 .. 3000 LOOP'
+  . " PERFORM distlock.%s('much ' || i || repeat('-', 450), 'mine'%s);"
+  . ' IF i %% 100 = 0 THEN COMMIT; END IF; END LOOP; END $$';
+$session->query(sprintf $many, 'acquire_with_token', ", '1 h', owner => repeat('o', 250)");
+await_mirror($session, 'lag_ms > 100', 'connected');
+pass('it is behind');
+is(await_worker($session, 'postgres'), $worker, '... and alive');
+$redis->thaw;
+is_mirrored($redis, $session, 'what could not be sent is, later');
+is(mirror_status($session, 'connections, errors'), '1|0', '... by the same connection');
+$session->query(sprintf $many, 'release', '');
+is_mirrored($redis, $session, '... and goes');
+$session->quit;
+
+# ---------------------------------------------------------------------------
 # A page that cannot be read
 # ---------------------------------------------------------------------------
 
