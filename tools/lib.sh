@@ -38,11 +38,12 @@ set -euo pipefail
 REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 KEEP_WORK=0
 KEEP_SERVERS=0
+SERVER_KIND=		# a server built from source: see server.sh
 
 # The caller's surroundings must not decide what is tested: no libpq or make
 # settings from outside, one locale, and files that $RUN_USER can read.
 unset "${!PG@}" MAKEFLAGS MFLAGS MAKELEVEL GNUMAKEFLAGS PERL5LIB PROVE_FLAGS \
-	CDPATH BASH_ENV DESTDIR 2>/dev/null || true
+	CDPATH BASH_ENV DESTDIR TEMP_CONFIG 2>/dev/null || true
 export LC_ALL=C.UTF-8
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 umask 022
@@ -176,18 +177,19 @@ end_job()
 }
 
 # Every process that runs a program from our private tree was started by us or
-# by a test; no other process can.
+# by a test; no other process can.  What valgrind runs it only names.
 our_processes()
 {
 	local exe
 
 	for exe in /proc/[0-9]*/exe; do
 		case $(readlink "$exe" 2>/dev/null || true) in
-			"$WORK"/*)
-				exe=${exe#/proc/}
-				echo "${exe%/exe}"
-				;;
+			"$WORK"/*) ;;
+			*/valgrind/*) grep -aqsF "$WORK/" "${exe%exe}cmdline" || continue ;;
+			*) continue ;;
 		esac
+		exe=${exe#/proc/}
+		echo "${exe%/exe}"
 	done
 }
 
@@ -430,6 +432,10 @@ make_private_tree()
 {
 	local usr=$WORK/root/usr version=$PGMAJOR
 
+	if [ -n "$SERVER_KIND" ]; then
+		use_server
+		return
+	fi
 	say "copying PostgreSQL $version to a private directory"
 	as_user mkdir -p "$usr/lib/postgresql" "$usr/share/postgresql"
 	as_user cp -rP "/usr/lib/postgresql/$version" "$usr/lib/postgresql/"
@@ -502,20 +508,21 @@ server_create()
 		"$@"
 	do
 		echo "$line"
-	done | as_user tee -a "$WORK/$name/postgresql.conf" >/dev/null
+	done | cat - ${TEMP_CONFIG:+"$TEMP_CONFIG"} |
+		as_user tee -a "$WORK/$name/postgresql.conf" >/dev/null
 }
 
 # server_start NAME [PORT]
 server_start()
 {
 	SERVER_PORT=${2:-5432}
-	quietly "starting server $1" as_user pg_ctl -D "$WORK/$1" -w -t 60 \
+	quietly "starting server $1" as_user pg_ctl -D "$WORK/$1" -w -t "${PGCTLTIMEOUT:-60}" \
 		-l "$WORK/$1.log" -o "-p $SERVER_PORT" start
 }
 
 server_stop()
 {
-	quietly "stopping server $1" as_user pg_ctl -D "$WORK/$1" -w -t 60 \
+	quietly "stopping server $1" as_user pg_ctl -D "$WORK/$1" -w -t "${PGCTLTIMEOUT:-60}" \
 		-m "${2:-fast}" stop
 }
 
