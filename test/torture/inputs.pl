@@ -40,7 +40,8 @@ my $run = DistlockTorture->new('inputs', seconds => 20, goals => { calls => 1_00
 my $redis = $ENV{DISTLOCK_WITHOUT_REDIS} ? undef : DistlockRedis->new('inputs');
 
 # Errors are read where they arrive; the log has what nobody is told.
-my $node = new_node('main', allows_streaming => 'logical', conf => preloaded(<<'EOC'));
+my $node = new_node('main', allows_streaming => 'logical', extra => [ '--encoding=UTF8', '--locale=C' ],
+	conf => preloaded(<<'EOC'));
 max_connections = 40
 max_parallel_workers = 4
 deadlock_timeout = 10ms
@@ -129,7 +130,8 @@ $node->safe_psql('postgres', <<'EOQ');
 CREATE ROLE torture_user LOGIN;
 CREATE ROLE torture_admin LOGIN IN ROLE pg_monitor;
 CREATE ROLE torture_nobody LOGIN;
-CREATE DATABASE second;
+-- which takes any bytes for text
+CREATE DATABASE second ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0;
 EOQ
 $node->safe_psql('second', 'CREATE EXTENSION distlock');
 furnish($_) foreach 'postgres', 'second';
