@@ -108,8 +108,7 @@ SELECT distlock.acquire_with_token('key 1', 'tok', '1 h'),
 -- What sqlsmith takes for the catalog of functions
 CREATE SCHEMA smith;
 GRANT USAGE ON SCHEMA smith TO PUBLIC;
-CREATE TABLE smith.pg_proc AS
-SELECT oid, pronamespace, proname, prorettype, proretset, prokind, proargtypes FROM pg_catalog.pg_proc WHERE false;
+CREATE TABLE smith.pg_proc AS SELECT * FROM pg_catalog.pg_proc WHERE false;
 CREATE INDEX ON smith.pg_proc (oid);
 GRANT SELECT ON smith.pg_proc TO PUBLIC;
 -- Half of its queries are wrong because a NULL of type anyrange and the like makes no sense.
@@ -118,14 +117,14 @@ CREATE VIEW smith.pg_type AS
 SELECT oid, CASE typname WHEN 'anyrange' THEN 'int4range' WHEN 'anymultirange' THEN 'int4multirange'
 		WHEN 'anyenum' THEN 'smith_enum' ELSE typname END AS typname,
 	CASE typname WHEN 'anyenum' THEN 'public'::regnamespace ELSE typnamespace END AS typnamespace,
-	typdelim, typrelid, typelem, typarray, typtype
+	typdelim, typrelid, typelem, typarray, typtype, typowner, typlen, typcategory, typisdefined,
+	typbasetype, typnotnull
 FROM pg_catalog.pg_type;
 GRANT SELECT ON smith.pg_type TO PUBLIC;
 CREATE PROCEDURE smith.draw(seed text, hidden text[]) LANGUAGE sql AS $$
 DELETE FROM smith.pg_proc;
 INSERT INTO smith.pg_proc
-SELECT oid, pronamespace, proname, prorettype, proretset, prokind, proargtypes
-FROM pg_catalog.pg_proc p
+SELECT * FROM pg_catalog.pg_proc p
 WHERE pronamespace = 'distlock'::regnamespace AND prokind = 'f' AND proname <> ALL (hidden) OR oid IN (
 	(SELECT oid FROM pg_catalog.pg_proc
 	WHERE pronamespace = 'pg_catalog'::regnamespace AND provolatile <> 'v' AND prokind = 'f'
