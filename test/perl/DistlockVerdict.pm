@@ -52,7 +52,6 @@ sub new
 {
 	my ($class, $history, $place) = @_;
 	my $server = $place->{server};
-
 	my $slot = "judge_$place->{serial}";
 
 	$server->safe_psql($place->{dbname},
@@ -60,22 +59,30 @@ sub new
 	# Between the two, transactions can come to an end.
 	$history->read_rows($place);
 
-	my $self = bless {
+	my $self = $class->without_slot($history, $place);
+
+	@$self{qw(server slot)} = ($server, $slot);
+	$self->{file} = $server->node->basedir . "/changes_$place->{serial}";
+	$self->{pid} = $self->receive;
+	return $self;
+}
+
+# It is told of changes in other ways.
+sub without_slot
+{
+	my ($class, $history, $place) = @_;
+	my $rows = $place->{rows};
+
+	return bless {
 		history => $history,
 		place => $place,
 		clock => $history->{clock},
-		server => $server,
-		slot => $slot,
-		file => $server->node->basedir . "/changes_$place->{serial}",
-		rows => { %{ $place->{rows} } },
-		work => { map { $_ => $place->{rows}{$_}{fence} } keys %{ $place->{rows} } },
+		rows => {%$rows},
+		work => { map { $_ => $rows->{$_}{fence} } keys %$rows },
 		elsewhere => {},
 		highest => {},
 		seen => {},    # transactions
 	}, $class;
-
-	$self->{pid} = $self->receive;
-	return $self;
 }
 
 sub receive

@@ -149,6 +149,9 @@ sub take
 	my $token = 'own ' . ++$tokens;
 	my $ttl = int 1000 * 2 * exp rand log $LONGEST / 2;
 	my $since = time;
+
+	# Who waited for it before may have got it; then the clock went back.
+	query("SELECT distlock.try_release('$key', 'waiter')");
 	my ($fence, $expires) = split /\|/, query(<<"EOQ");
 SELECT distlock.try_acquire_with_token('$key', '$token', '$ttl ms', '2 s')
 	|| '|' || (SELECT extract(epoch FROM distlock.extend('$key', '$token')));
