@@ -152,12 +152,14 @@ sub take
 
 	# Who waited for it before may have got it; then the clock went back.
 	query("SELECT distlock.try_release('$key', 'waiter')");
-	my ($fence, $expires) = split /\|/, query(<<"EOQ");
-SELECT distlock.try_acquire_with_token('$key', '$token', '$ttl ms', '2 s')
-	|| '|' || (SELECT extract(epoch FROM distlock.extend('$key', '$token')));
+	my $fence = query("SELECT distlock.try_acquire_with_token('$key', '$token', '$ttl ms', '2 s')");
+	return fail("a free lock is granted: $key") || diag query(<<"EOQ") if $fence eq '';
+SELECT clock_timestamp(), to_json(l) FROM distlock.lock l WHERE key = '$key';
+SELECT to_json(w) FROM distlock.waiters w;
+SELECT to_json(l) FROM pg_locks l WHERE locktype = 'advisory';
 EOQ
-
-	return fail("a free lock is granted: $key") unless defined $expires;
+	my $expires = query("SELECT extract(epoch FROM distlock.try_extend('$key', '$token'))");
+	return fail("what was granted for $ttl ms can be extended: $key") if $expires eq '';
 	ok($fence > $highest{$key}, "fences of $key grow") or diag "$fence after $highest{$key}"
 	  if defined $highest{$key} && $fence <= $highest{$key};
 	$highest{$key} = $fence;
