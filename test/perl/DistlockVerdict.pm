@@ -287,7 +287,8 @@ sub freed
 	{
 		my $call = $self->{history}{calls}{ $before->{owner} // '' };
 
-		$self->wrong('released by who has not asked', $before, $row) unless $call && $call->{leaving};
+		$self->wrong('released by who has not asked', $before, $row)
+		  if $self->{history}{keys}{ $row->{key} } && !($call && $call->{leaving});
 		$self->wrong('released after it had expired', $before, $row)
 		  if $row->{expires_at} > $before->{expires_at};
 		$self->wrong('released before it was granted', $before, $row)

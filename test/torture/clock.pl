@@ -238,11 +238,12 @@ sub check_events
 	for my $event (grep { $_->{key} =~ /^own/ } $listener->events)
 	{
 		my $what = "$event->{key} $event->{fence}";
-		my $own = $lost{$what} // $own{ $event->{key} };
+		my $now = $own{ $event->{key} };
+		my $own = $lost{$what} // (defined $now && $now->{fence} eq $event->{fence} ? $now : undef);
 
 		next if $event->{event} ne 'expired';
 		fail("$what: announced twice") if $announced{$what}++;
-		next unless defined $own;    # of before a crash
+		next unless defined $own;    # a waiter's, or of before a crash
 		fail("$what: announced for $event->{at}, the end is $own->{expires}")
 		  if abs($event->{at_time} / $MILLION - $own->{expires}) > 0.000002;
 		fail("$what: announced before its end")
