@@ -28,10 +28,11 @@ committed.
 The slot reports commits in their order.  After a crash it repeats some; those are
 known by their LSN.
 
-There are three kinds of keys.  Of "L..." all locks are leases, so that
+There are four kinds of keys.  Of "L..." all locks are leases, so that
 L<DistlockJudge> can judge them.  "M..." are held in all scopes, and whoever holds
 one writes its fence into a table: in the order of the commits these must not go
-down.  "F..." are taken over by force in all scopes.  For all of them:
+down.  "F..." are taken over by force in all scopes.  "A..." are held for hours, so
+that there is something to be seen afterwards.  For all of them:
 
   lost_grants        a grant, extension or work that was acknowledged is missing
   fence_changed      a grant is there with another fence than the client was shown
@@ -39,6 +40,8 @@ down.  "F..." are taken over by force in all scopes.  For all of them:
   fence_regressions  a grant's fence is not above all of that key before it
   late_work          somebody wrote under a lock after the next holder had
   lost_prepared      a transaction that was prepared is not there any more
+  left_locked        a session that had nothing to do had a key locked, or a lock of
+                     scope "session" that was never granted
 
 =cut
 
@@ -57,9 +60,13 @@ use Time::HiRes qw(time usleep);
 my $OPERATIONS = 20;    # of a script
 my $SLOT = 'ledger';
 
+# Class of a lock in pg_locks (src/key.h), of those that outlive a transaction.
+my %SESSION_CLASS = map { $_ => 1 } 0x4c05, 0x4c06;
+
 my @LEASES = map { "L$_" } 1 .. 4;
 my @MIXED = map { "M$_" } 1 .. 3;
 my @FORCED = map { "F$_" } 1 .. 2;
+my @LONG = map { "A$_" } 1 .. 6;
 
 sub new
 {
@@ -81,6 +88,8 @@ sub new
 		doubtful => {},     # by tag, likewise
 		prepared => {},     # by gid, of those nobody has ended
 		tag_of_fence => {},
+		holds => {},        # fences of locks of scope "session"
+		granted => {},      # by fence
 		seen => {},         # by tag, or key and time of expiry: fence
 		rows => {},         # by key: as last committed
 		highest => {},      # by key: fence
@@ -256,6 +265,14 @@ sub book
 		{
 			delete $self->{prepared}{ $rest[0] };
 		}
+		elsif ($word eq 'holds')
+		{
+			my ($class, $number) = @rest;
+
+			$self->violation('left_locked', "class $class, number $number")
+			  unless $SESSION_CLASS{$class};
+			$self->{holds}{$number} = 1;
+		}
 		elsif ($word eq 'operation')
 		{
 			$self->{counts}{operations}++;
@@ -330,13 +347,15 @@ sub script
 
 	# A grant is durable even so, other work is not.
 	$self->{durable} = rand() < 0.6;
-	my @lines = ("\\set ON_ERROR_STOP 0", "\\set token none",
+	my @lines = ("\\set ON_ERROR_STOP 0", "\\set token none", "\\pset fieldsep ' '",
 		'SET client_min_messages = error;',
 		# Nothing takes so long, unless somebody is stuck.
 		"SET statement_timeout = '20 s';",
 		$self->{durable} ? () : 'SET synchronous_commit = off;');
 
 	push @lines, $self->step, '\echo operation', pause(4) for 1 .. $OPERATIONS;
+	push @lines, "SELECT 'holds', objsubid, (classid::bigint << 32) | objid::bigint FROM pg_locks "
+	  . "WHERE pid = pg_backend_pid() AND locktype = 'advisory';";
 	return join("\n", @lines) . "\n";
 }
 
@@ -354,6 +373,7 @@ sub step
 	return $self->force if $choice < 88;
 	# A key that never comes again
 	return $self->alone($self->grant("L$self->{script}.new$self->{tags}")) if $choice < 92;
+	return $self->long if $choice < 96;
 	return one_of(
 		('CALL distlock.purge();') x 3,
 		('SELECT FROM distlock.advance_fence();') x 2,
@@ -410,6 +430,18 @@ sub grant
 			"SELECT (:'token' <> 'none')::int AS value \\gset", "\\echo shown $tag :value", '\endif');
 	}
 	return ($tag, ask($tag, "distlock.try_acquire_with_token('$key', '$token', $arguments)"));
+}
+
+# Acquired, with the token of all, and mostly kept.
+sub long
+{
+	my ($self) = @_;
+	my $key = one_of(@LONG);
+	my $tag = $self->tag('renewal', $key);
+
+	return "SELECT distlock.try_release('$key', 'for hours');" if rand() < 0.3;
+	return $self->alone($tag, ask($tag, "distlock.try_acquire_with_token('$key', 'for hours', '"
+		  . (1 + int rand 9) . " h', owner => 'own token', data => '$tag')"));
 }
 
 # A key and a token of before: the last one, as a rule.
@@ -570,7 +602,7 @@ sub mixed
 	my $token = "token $granted";
 	my $fence = "distlock.fence('$key', '$token')";
 	my @acquire = ask($granted, "distlock.try_acquire_with_token('$key', '$token', "
-		  . ($how eq 'lease' ? ms(100) : "'1 ms'") . ", $wait, '$how', 'crew', '$granted')");
+		  . ($how eq 'lease' ? ms(50) : "'1 ms'") . ", $wait, '$how', 'crew', '$granted')");
 	my @lines;
 
 	if ($how eq 'transaction')
@@ -590,7 +622,8 @@ sub mixed
 
 	my ($tag, @work) = $self->work($key, "distlock.guard('$key', '$token')");
 
-	return (@lines, 'BEGIN;', @work, pause(8), $self->end_of_transaction($tag),
+	# It may expire meanwhile.
+	return (@lines, 'BEGIN;', @work, pause(one_of(8, 50)), $self->end_of_transaction($tag),
 		"SELECT distlock.try_release('$key', '$token');");
 }
 
@@ -716,6 +749,7 @@ sub change
 	if ($row{token} ne 'null')
 	{
 		$self->{seen}{ $row{data} } = $row{fence};
+		$self->{granted}{ $row{fence} } = 1;
 		$self->{seen}{"$key " . DistlockJudge::microseconds($row{expires_at})} = $row{fence}
 		  if $row{expires_at} ne 'infinity';
 		$self->violation('fence_regressions', "key $key: $row{fence} after $self->{highest}{$key}")
@@ -758,7 +792,9 @@ sub settle
 	{
 		$self->{counts}{committed}++ if exists $self->{seen}{$tag} || exists $self->{seen}{"$tag.1"};
 	}
-	$self->{$_} = {} foreach qw(acknowledged doubtful seen kind key shown);
+	$self->violation('left_locked', "fence $_, never granted")
+	  foreach grep { !$self->{granted}{$_} } sort keys %{ $self->{holds} };
+	$self->{$_} = {} foreach qw(acknowledged doubtful seen granted holds kind key shown);
 	return;
 }
 

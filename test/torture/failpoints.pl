@@ -7,6 +7,8 @@
 # then the server recovers, and everything is compared (DistlockLedger).  In the
 # short form each point is tried with an action drawn at random, in the long form
 # with all of them.
+#
+#	DISTLOCK_TORTURE_CASE='kill commit_waking'	that case only: an action, and points
 
 use strict;
 use warnings;
@@ -26,7 +28,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 my $CLIENTS = 5;
-my $KILLS = 10;          # points in the short form at which a process is killed
+my $KILLS = 8;           # points in the short form at which a process is killed
 my $POSTMASTERS = 2;     # and the postmaster
 my $TOGETHER = 16;       # points in a case in which nobody is killed; in the long form 4
 my $SEEN_TIMES = 3;      # so often an error or a sleep has to happen
@@ -187,6 +189,8 @@ sub work_until_hit
 		if (time() - $began > $UNLIKELY * ($provoked + 1))
 		{
 			$provoked++;
+			# The server may be down just now.
+			eval { $ledger->end_prepared };
 			eval { provoke($_) } foreach @left;
 		}
 		@missing = @left;
@@ -357,6 +361,7 @@ sub cases
 sub next_plan
 {
 	srand($run->seed + $round);
+	return case(split ' ', $ENV{DISTLOCK_TORTURE_CASE}) if defined $ENV{DISTLOCK_TORTURE_CASE};
 	return $round++ == 0 ? short_plan() : long_plan();
 }
 
@@ -391,7 +396,8 @@ while (@plan && run_case(shift @plan))
 }
 $ledger->stop;
 
-ok($ledger->count('acknowledged') > 100, 'clients were granted locks');
+ok($ledger->count('acknowledged') > 100, 'clients were granted locks')
+  unless defined $ENV{DISTLOCK_TORTURE_CASE};
 is($ledger->broken('lost_grants'), 0, 'no acknowledged grant was lost');
 is_deeply([ $ledger->violations ], [], 'no promise was broken');
 note $ledger->summary;
