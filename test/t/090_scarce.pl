@@ -29,7 +29,7 @@ $session->query('CREATE EXTENSION distlock');
 SKIP:
 {
 	# PostgreSQL 17 and later have dynamic memory for it.
-	skip 'there is other shared memory here', 5
+	skip 'there is other shared memory here', 7
 	  unless $session->fails('SELECT distlock.start_worker()') eq '53200';
 
 	like($session->stderr, qr/there is no shared memory left for a worker/, 'there is none for a worker');
