@@ -130,6 +130,14 @@ ResetLatch(Latch *latch)
 {
 }
 
+#if PG_VERSION_NUM >= 170000
+uint32
+WaitEventExtensionNew(const char *name)
+{
+	return 1;
+}
+#endif
+
 /*
  * The next message, in memory that ends with it.
  */

@@ -46,6 +46,7 @@ fuzz_one(FuzzInput *input)
 	static char path[64];
 	mode_t		mode = fuzz_byte(input) < 128 ? 0600 : fuzz_number(input) & 0777;
 	bool		private = (mode & 077) == 0;
+	int			filled = fuzz_byte(input);
 	size_t		length = input->length;
 	char	   *content = fuzz_bytes(input, &length);
 	char	   *password = palloc(PASSWORD_MAX + 1);
@@ -54,6 +55,16 @@ fuzz_one(FuzzInput *input)
 	int			fd;
 	bool		read;
 
+	if (filled >= 128)
+	{
+		/* A line with a length at the limit, and then that. */
+		int			n = PASSWORD_MAX - 2 + filled % 5;
+		char	   *longer = memset(palloc(n + length), 'x', n + length);
+
+		memcpy(longer + n, content, length);
+		content = longer;
+		length += n;
+	}
 	if (path[0] == '\0')
 		snprintf(path, sizeof(path), "fuzz-password-%d", (int) getpid());
 	unlink(path);

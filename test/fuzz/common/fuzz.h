@@ -71,8 +71,8 @@ extern void fuzz_pass_time(int64 microseconds);
 extern int	fuzz_top_chunks(void);
 
 /* Of a promise that does not hold. */
-extern void fuzz_fail(const char *file, int line, const char *what)
-			pg_attribute_noreturn();
+pg_noreturn extern void fuzz_fail(const char *file, int line,
+								  const char *what);
 
 #define fuzz_check(promise) \
 	((promise) ? (void) 0 : fuzz_fail(__FILE__, __LINE__, #promise))
