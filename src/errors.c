@@ -25,6 +25,16 @@ error_key(const LockKey *key)
 		return pnstrdup(key->bytes, key->len);
 
 	len = pg_mbcliplen(key->bytes, key->len, SHOWN_KEY_BYTES);
+
+	/*
+	 * A database with no encoding knows no characters, but its client may:
+	 * half of one in UTF-8 would give it an error about that instead.
+	 */
+	if (GetDatabaseEncoding() == PG_SQL_ASCII)
+	{
+		for (int i = 0; i < 3 && (key->bytes[len] & 0xC0) == 0x80; i++)
+			len--;
+	}
 	return psprintf("%.*s...", len, key->bytes);
 }
 
