@@ -666,8 +666,9 @@ sub command
 
 	if (!$sensible && rand() < 0.15)
 	{
-		# Any text is a syntax error, or else nothing.
-		@{ $call->{errors} }{qw(42601 42P02 42703)} = (1, 1, 1);
+		# Any text is a syntax error, or else nothing.  Without an encoding PostgreSQL quotes
+		# half characters in it.
+		@{ $call->{errors} }{qw(42601 42P02 42703 22021)} = (1) x 4;
 		return any_text($self, $call);
 	}
 	# The large ones are rare.

@@ -208,7 +208,7 @@ sub read_log
 		elsif ($entry =~ /STATEMENT:.*\bdistlock\./s)
 		{
 			$of_others++;
-			$strange{ "$function, $source: " . substr $entry, 0, 80 } = $entry;
+			$strange{"$function, $source: " . ($entry =~ /^([^\n]*)/)[0]} = $entry;
 		}
 	}
 	return;
