@@ -388,7 +388,9 @@ sub long_plan
 		cases('sleep', 4, @names));
 }
 
-# Each point comes first once, then the rest as time allows.
+# The time counts from here on.  Each point comes first once, then the rest as time
+# allows.
+$run->elapsed;
 while (@plan && run_case(shift @plan))
 {
 	last if $round > 1 && !$run->go_on;
