@@ -19,24 +19,23 @@ my $fake = DistlockFakeRedis->new;
 my $node = new_node('main', conf => redis_conf($fake->url, 'distlock.redis_timeout = 5s'));
 my $session = session($node);
 my $worker = await_worker($session, 'postgres');
-my $copies = 2;
+my $db = 1;
 
 sub text { return DistlockFakeRedis::text(@_); }
 sub array { return DistlockFakeRedis::array(@_); }
 
 $session->query("SELECT distlock.acquire_with_token('job', 'mine', '1 h', owner => 'me')");
 
-# A mirror that is new, and so connects at once.
+# A mirror that is new, and so connects at once.  It has a name of its own, by which
+# it is told from the one before.
 sub begin_anew
 {
 	my (%answers) = @_;
+	my $url = $fake->url . '/' . ($db = 3 - $db);
 
 	$fake->answer(%answers);
-	# Of no use without {index}, but one of the settings that it is made of.
-	$copies = 5 - $copies;
-	my $since = $session->query('SELECT clock_timestamp()');
-	change_setting($session, 'distlock.redis_majority', $copies);
-	await('a new mirror', sub { mirror_status($session, "since > '$since'") eq 't' });
+	change_setting($session, 'distlock.redis_url', $url);
+	await('a new mirror', sub { mirror_status($session, 'mirror') eq $url });
 	return;
 }
 
@@ -68,6 +67,7 @@ my @text_and_number = ('a text and a number', array(text('x'), ":2\r\n"));
 my @short = ('an array too short', array(text('x')));
 
 my @wrong = (
+	[ select => @number ],
 	[ script => @number ],
 	[ script => 'a text too short', text('abc') ],
 	[ claim => @number ], [ claim => @short ], [ claim => @pair_of_numbers ], [ claim => @text_and_number ],
@@ -89,6 +89,7 @@ foreach my $case (@wrong)
 
 # What Redis says when it refuses; what it quotes is not repeated.
 my @refused = (
+	[ select => 'ERR DB index is out of range', 'Redis refused the number of the database: ERR DB index' ],
 	[ script => 'ERR no scripts here', 'Redis refused a script: ERR no scripts here' ],
 	[ claim => 'OCCUPIED 1', 'another server writes this mirror' ],
 	[ claim => 'SUPERSEDED 1', 'superseded by a server with a newer epoch' ],
