@@ -217,7 +217,7 @@ sub check_lease
 	return;
 }
 
-# It is over for good, also if the clock goes back.
+# Its holder is told so.
 sub lose
 {
 	my ($key) = @_;
@@ -407,7 +407,8 @@ while ($run->go_on)
 		check_waiter();
 		return $group->acknowledged >= $acknowledged + 10;
 	});
-	check_lease($_) for sort keys %own;
+	# What is over is taken again before the next step: it could bring the lease back.
+	check_lease($_) for grep { !(defined $waiter && $waiter->{key} eq $_) } sort keys %own;
 	check_events();
 	take($_) for grep { !$own{$_} && !(defined $waiter && $waiter->{key} eq $_) } @OWN;
 	send_waiter() unless defined $waiter;
