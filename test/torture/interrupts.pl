@@ -88,12 +88,10 @@ sub timeouts
 	$node->safe_psql('postgres', "ALTER SYSTEM SET $timeout = '" . (1 + int rand 30) . "ms'");
 	$node->reload;
 	sleep rand 0.3;
-	# Their own statements are ended by such a timeout, too.
-	$node->safe_psql('postgres', qq{
-		SET statement_timeout = 0;
-		SET lock_timeout = 0;
-		SET idle_session_timeout = 0;
-		ALTER SYSTEM RESET ALL});
+	# They are not for who takes them back.
+	local $ENV{PGOPTIONS} = join ' ', map { "-c $_=0" }
+	  qw(statement_timeout lock_timeout idle_session_timeout);
+	$node->safe_psql('postgres', 'ALTER SYSTEM RESET ALL');
 	$node->reload;
 	return;
 }
@@ -128,6 +126,8 @@ while ($run->go_on || (Test::More->builder->is_passing && grep { !$run->figure(t
 			my $began = time;
 
 			$blows{$name}->();
+			# A server that has been started may still be recovering.
+			await_server();
 			note sprintf '%s: %.1f s', $name, time - $began if $ENV{DISTLOCK_TORTURE_VERBOSE};
 			$run->add(interrupts => 1, $name =~ tr/ /_/r => 1);
 		});
