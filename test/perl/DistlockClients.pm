@@ -31,7 +31,8 @@ our @EXPECTED = (
 	'LK001',             # not held
 	'40001', '40P01',    # serialisation; sessions and transactions in a circle
 	'57014',             # cancelled, statement_timeout
-	'57P01', '57P02', '57P03', 'lost');
+	'57P01', '57P02', '57P03', 'lost',
+	'57P05', '25P03');   # sessions that were idle for too long
 
 =pod
 
