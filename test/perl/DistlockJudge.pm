@@ -555,6 +555,12 @@ sub describe
 	return join ' ', map { "$_=" . ($row->{$_} // 'NULL') } sort keys %$row;
 }
 
+# A row of the lock table without quotes in its texts
+my $LOCK_ROW = qr/^fence\[bigint\]:(\d+)\ acquired_at\[[^\]]*\]:'([^']*)'\ expires_at\[[^\]]*\]:'([^']*)'
+	\ ttl\[bigint\]:(\d+)\ pid\[integer\]:\d+\ role\[oid\]:\d+\ permit\[smallint\]:(\d+)
+	\ scope\["char"\]:'(.)'\ key\[text\]:'([^']*)'\ token\[text\]:(?:null|'([^']*)')
+	\ owner\[text\]:(?:null|'([^']*)')\ data\[text\]:null\ incarnation\[/x;
+
 =pod
 
 =head2 parse_row($columns)
@@ -569,6 +575,13 @@ sub parse_row
 	my ($columns) = @_;
 	my %row;
 
+	# Most of what there is to read: the columns of the lock table, in their order
+	if ($columns =~ $LOCK_ROW)
+	{
+		@row{qw(fence acquired_at expires_at ttl permit scope key token owner)} =
+		  ($1, microseconds($2), microseconds($3), $4, $5, $6, $7, $8, $9);
+		return \%row;
+	}
 	while ($columns =~ /\G(\w+)\[[^\]]*\]:(?:'((?:[^']|'')*)'|(\S+))\s*/gc)
 	{
 		my ($name, $quoted, $plain) = ($1, $2, $3);

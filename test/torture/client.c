@@ -85,67 +85,77 @@ await_sync(Client *client, Record *r)
 	return false;
 }
 
-/* Statements of their own, sent all at once. */
+/* The parameters are the record's: key, token, and the ttl of an extend. */
+static void
+send_with_token(Client *client, Statement statement, const Record *r)
+{
+	char		name[8];
+	char		ttl[32];
+	const char *values[3] = {r->key, r->token, interval(r->ttl, ttl, sizeof(ttl))};
+
+	snprintf(name, sizeof(name), "s%d", statement);
+	PQsendQueryPrepared(client->connection, name,
+						statement == IS_HELD ? 1 : r->verb == 'x' ? 3 : 2, values,
+						NULL, NULL, 0);
+	PQpipelineSync(client->connection);
+}
+
+static Record *
+send_acquire(Client *client)
+{
+	char		key[32];
+	char		name[8];
+	char		ttl[32];
+	Record	   *r;
+
+	some_key(client, key, sizeof(key));
+	r = record(client, 'a', 'l', key, "");
+	new_owner(client, r->owner, sizeof(r->owner));
+	snprintf(r->token, sizeof(r->token), "chosen %s", r->owner);
+	r->ttl = some_ttl(client, 60);
+	snprintf(name, sizeof(name), "s%d", TRY_ACQUIRE_WITH_TOKEN);
+	PQsendQueryPrepared(client->connection, name, 6,
+						(const char *const[]) {r->key, interval(r->ttl, ttl, sizeof(ttl)),
+						"0", "lease", r->owner, r->token}, NULL, NULL, 0);
+	PQpipelineSync(client->connection);
+	return r;
+}
+
+/*
+ * Statements of their own, sent all at once; whether the lock was granted, those that
+ * follow do not know.
+ */
 static void
 batch(Client *client)
 {
+	static const Statement looks[] = {FENCE, TTL, IS_HELD};
 	PGconn	   *connection = client->connection;
 	int			first = client->n_records;
-	int			locks = 1 + below(client, BATCH);
-	char		ttls[3 * BATCH][32];
 
 	PQenterPipelineMode(connection);
-	for (int i = 0; i < locks; i++)
+	for (int locks = 1 + below(client, BATCH); locks > 0; locks--)
 	{
-		char		key[32];
-		char		token[64];
-		int			steps = 1 + below(client, 4);
+		const Record *granted = send_acquire(client);
 		Record	   *r;
 
-		some_key(client, key, sizeof(key));
-		for (int step = 0; step < steps && step < 3; step++)
+		for (int steps = below(client, 5); steps > 0; steps--)
 		{
-			Statement	statement;
-			char	   *ttl = ttls[3 * i + step];
-			char		name[8];
-			const char *values[6] = {key, NULL, NULL, NULL, NULL, NULL};
-			int			n;
-
-			if (step == 0)
+			if (chance(client, 20))
 			{
-				r = record(client, 'a', 'l', key, "");
-				new_owner(client, r->owner, sizeof(r->owner));
-				snprintf(token, sizeof(token), "chosen %s", r->owner);
-				strcpy(r->token, token);
+				r = record(client, 'x', 'l', granted->key, granted->token);
 				r->ttl = some_ttl(client, 60);
-				values[1] = interval(r->ttl, ttl, sizeof(ttls[0]));
-				values[2] = "0";
-				values[3] = "lease";
-				values[4] = r->owner;
-				values[5] = r->token;
-				statement = TRY_ACQUIRE_WITH_TOKEN;
-				n = 6;
-			}
-			else if (step == 1 && steps == 4)
-			{
-				r = record(client, 'x', 'l', key, token);
-				r->ttl = some_ttl(client, 60);
-				values[1] = token;
-				values[2] = interval(r->ttl, ttl, sizeof(ttls[0]));
-				statement = TRY_EXTEND;
-				n = 3;
+				send_with_token(client, TRY_EXTEND, r);
 			}
 			else
 			{
-				r = record(client, 'r', 'l', key, token);
-				values[1] = token;
-				statement = TRY_RELEASE;
-				n = 2;
-				step = 3;
+				r = record(client, 'l', 'l', granted->key, granted->token);
+				send_with_token(client, looks[below(client, 3)], r);
 			}
-			snprintf(name, sizeof(name), "s%d", statement);
-			PQsendQueryPrepared(connection, name, n, values, NULL, NULL, 0);
-			PQpipelineSync(connection);
+		}
+		if (chance(client, 75))
+		{
+			r = record(client, 'r', 'l', granted->key, granted->token);
+			send_with_token(client, TRY_RELEASE, r);
 		}
 	}
 
