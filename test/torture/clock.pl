@@ -224,7 +224,7 @@ sub lose
 	my $own = delete $own{$key};
 
 	$run->add(lapses => 1);
-	$lost{"$key $own->{fence}"} = $own;
+	$lost{"$key $own->{fence}"} = $own unless $announced{"$key $own->{fence}"};
 	fail("$key: the next call does not say that it was lost")
 	  if query_fails("SELECT distlock.guard('$key', '$own->{token}')") ne 'LK001';
 	return;
