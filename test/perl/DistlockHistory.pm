@@ -243,6 +243,7 @@ sub mark
 	for my $call (@{ $place->{calls} })
 	{
 		$call->{marked} = 1 if $call->{acknowledged};
+		$call->{extending} = 1;    # it may be, later
 		$_->{marked} = 1 for grep { $_->{acknowledged} } values %{ $call->{work} };
 	}
 	return;
@@ -314,7 +315,7 @@ sub note
 	elsif ($what eq 'extended')
 	{
 		$call->{until} = $more[0];
-		$call->{extending} = 0;
+		$call->{extending} = 0 unless $call->{marked};
 	}
 	elsif ($what eq 'do' && $more[0] eq 'work')
 	{

@@ -40,6 +40,7 @@ my %SETTINGS = (
 	shared_buffers => '16MB',
 	fsync => 'off',
 	autovacuum => 'off',
+	jit => 'off',
 	wal_level => 'logical',
 	wal_log_hints => 'on',
 	wal_keep_size => '256MB',
