@@ -143,7 +143,6 @@ is(value_of('held'), undef, 'what is released has gone');
 acquire('session', "'1 ms', scope => 'session'");
 acquire('fence');
 catch_up();
-my $session_until = goes_at('session');
 my $until = goes_at('fence');
 my $note = $client->command('HGET', $book, redis_key('fence'));
 my ($fence, $rest) = $note =~ /^(\d{19})( .*)$/;
@@ -154,6 +153,13 @@ catch_up();
 cmp_ok(abs(goes_at('fence') - $until), '<', 1000, 'nothing is written over what has a newer fence');
 $client->command('HSET', $book, redis_key('fence'), $note);
 await('the extension', sub { goes_at('fence') > $until + 1000 });
+
+# Nobody changes anything, and the key of a session's lock, whose time is short, is
+# written anew.
+$until = goes_at('session');
+await('the key to be renewed', sub { goes_at('session') > $until + 1000 });
+ok(defined value_of('session'), 'the key of a session that lives is renewed');
+release('session');
 
 # A worker that comes anew finds what it has missed.
 acquire($_) for qw(left overwritten kept);
@@ -168,11 +174,6 @@ await_mirror($session, "reconciled_at > '$before'", 'connected');
 is(value_of('left'), undef, 'after a reconciliation: what was released meanwhile has gone');
 is(value_of('overwritten'), 'foreign', '... but not what another program has written there');
 ok(defined value_of('kept'), '... and what is held is there');
-
-await('the key to be renewed', sub { goes_at('session') > $session_until });
-ok(defined value_of('session'), 'the key of a session that lives is renewed');
-release('session');
-catch_up();
 
 # Nothing is written now, which would fail, so that it has to be noticed.
 $client->command('FLUSHALL');
