@@ -155,9 +155,13 @@ use_server()
 # PostgreSQL measures its stack by the addresses of variables.
 watch_by_sanitizers()
 {
-	export ASAN_OPTIONS="detect_leaks=0:detect_stack_use_after_return=0:abort_on_error=1"
-	export UBSAN_OPTIONS="print_stacktrace=1:abort_on_error=1:log_path=$WORK/reports/ubsan"
-	ASAN_OPTIONS+=":print_stacktrace=1:log_path=$WORK/reports/asan"
+	local common=print_stacktrace=1:abort_on_error=1
+
+	export UBSAN_OPTIONS=$common:log_path=$WORK/reports/ubsan
+	export ASAN_OPTIONS=$common:log_path=$WORK/reports/asan:detect_leaks=0
+	ASAN_OPTIONS+=:detect_stack_use_after_return=0
+	# A library that a test preloads comes before it.
+	ASAN_OPTIONS+=:verify_asan_link_order=0
 }
 
 # In place of the server's program, but not while a data directory is made, nor

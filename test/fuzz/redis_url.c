@@ -17,6 +17,8 @@
 #include "redis_url.h"
 
 static void check_address(const RedisAddress *address);
+static void check_printable(const char *text);
+static void check_user(const char *list, const RedisAddress *address);
 static void check_shown(const RedisAddress *address);
 static void check_no_password(const char *list, const char *problem);
 
@@ -39,6 +41,8 @@ fuzz_one(FuzzInput *input)
 		return;
 	}
 	fuzz_check(hint == NULL);
+	if (addresses->n == 1)
+		check_user(list, &addresses->list[0]);
 	for (int i = 0; i < addresses->n; i++)
 	{
 		check_address(&addresses->list[i]);
@@ -68,8 +72,36 @@ check_address(const RedisAddress *address)
 		fuzz_check(address->host[0] != '-');
 		fuzz_check(address->port >= 1 && address->port <= 65535);
 	}
-	for (const char *c = address->shown; *c != '\0'; c++)
-		fuzz_check(*c >= ' ' && *c < 127);
+	check_printable(address->user);
+	check_printable(address->host);
+	check_printable(address->shown);
+}
+
+static void
+check_printable(const char *text)
+{
+	for (; *text != '\0'; text++)
+		fuzz_check(*text >= ' ' && *text < 127);
+}
+
+/*
+ * What comes before the last "@", whole.
+ */
+static void
+check_user(const char *list, const RedisAddress *address)
+{
+	const char *begin = strstr(list, "://");
+	const char *end = strrchr(list, '@');
+
+	fuzz_check(begin != NULL);
+	begin += 3;
+	if (end == NULL)
+		fuzz_check(address->user[0] == '\0');
+	else if (memchr(begin, '%', end - begin) == NULL)
+	{
+		fuzz_check(strlen(address->user) == end - begin);
+		fuzz_check(memcmp(address->user, begin, end - begin) == 0);
+	}
 }
 
 /*

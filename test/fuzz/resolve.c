@@ -71,8 +71,12 @@ fuzz_one(FuzzInput *input)
 	while (input->length > 0)
 	{
 		size_t		length = 1 + fuzz_up_to(input, 700);
-		char	   *piece = fuzz_bytes(input, &length);
+		char	   *piece;
 
+		if (fuzz_up_to(input, 15) == 15)
+			piece = memset(palloc(length), fuzz_byte(input), length);
+		else
+			piece = fuzz_bytes(input, &length);
 		if (length > 0 && resolver->fd >= 0)
 			(void) !write(ends[1], piece, length);
 		done = resolve_step(resolver);
