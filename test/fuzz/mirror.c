@@ -81,6 +81,8 @@ static int	differences;
 
 static void start_listening(void);
 static void change_row(FuzzInput *input);
+static void put_row(int page, int place, char last, int what,
+					const char *bytes, size_t length);
 static text *text_of(const char *bytes, size_t length);
 static void serve(FuzzInput *input);
 static bool read_command(Words *words);
@@ -268,6 +270,14 @@ fuzz_one(FuzzInput *input)
 	strlcpy(address->shown, "unix:///fuzz", sizeof(address->shown));
 
 	mirror = mirror_new(address, status, "my:database");
+	if (options & 64)
+	{
+		/* From where it has come to by itself, with a lock or two. */
+		put_row(0, 0, 'x', 3, "token", 5);
+		put_row(1, 1, 'y', 1, "token", 5);
+		settle(mirror, &comparison);
+		faithful = false;
+	}
 	run(mirror, input, &comparison);
 	settle(mirror, &comparison);
 
@@ -382,10 +392,13 @@ static void
 settle(Mirror *mirror, MirrorComparison **comparison)
 {
 	FuzzInput	nothing = {NULL, 0};
+	PageMarks	marks;
 	bool		settled = false;
 
 	faithful = open_table = extension = true;
 	at_work = -1;
+	page_marks_set_all(&marks);
+	mirror_note(mirror, &marks, false);
 	for (int i = 0; i < 400 && !settled; i++)
 	{
 		serve(&nothing);
@@ -436,27 +449,39 @@ change_row(FuzzInput *input)
 {
 	int			page = fuzz_up_to(input, PAGES - 1);
 	int			place = fuzz_up_to(input, ROWS_PER_PAGE - 1);
-	Row		   *row = &table[page][place];
+	int			last = fuzz_byte(input);
 	int			what = fuzz_byte(input);
 	size_t		length = fuzz_up_to(input, 20);
 	char	   *bytes = fuzz_bytes(input, &length);
-	int64		fence = row->row.fence;
+	LockRow    *row = &table[page][place].row;
 
-	/* The key is that of the place: no two rows have the same. */
+	put_row(page, place, last, what, bytes, length);
+	row->ttl = Max(fuzz_number(input), 1000);
+	if (row->scope == SCOPE_LEASE)
+		row->expires_at = GetCurrentTimestamp() + fuzz_number(input) / 4;
+}
+
+/*
+ * What is there: 1 a token, 2 an owner, 8 a session; or no row at all.  The key has
+ * its place in it, so that no two rows have the same.
+ */
+static void
+put_row(int page, int place, char last, int what, const char *bytes,
+		size_t length)
+{
+	Row		   *row = &table[page][place];
+	char		key[4] = {'k', 'a' + page, '0' + place, last};
+
 	if (!row->there)
-	{
-		char		key[4] = {'k', 'a' + page, '0' + place, what};
-
 		row->row.key = text_of(key, 4);
-	}
 	row->there = (what & 7) != 7;
-	row->row.fence = fence + 1;
+	row->row.fence++;
 	row->row.token = what & 1 ? text_of(bytes, length) : NULL;
 	row->row.owner = what & 2 ? text_of(bytes, length) : NULL;
-	row->row.ttl = Max(fuzz_number(input), 1000);
 	row->row.scope = what & 8 ? SCOPE_SESSION : SCOPE_LEASE;
+	row->row.ttl = USECS_PER_HOUR;
 	row->row.expires_at = what & 8 ? DT_NOEND :
-		GetCurrentTimestamp() + fuzz_number(input) / 4;
+		GetCurrentTimestamp() + row->row.ttl;
 	row->row.permit = (what & 0xf0) == 0xf0;
 }
 
@@ -645,6 +670,9 @@ call(const Words *words, int script, FuzzInput *input, bool varied,
 			break;
 		case SCRIPT_WRITE:
 			fuzz_check(words->n == 4 + keys + 1 + 3 * keys);
+			/* So many letters, or another number. */
+			if (varied && fuzz_up_to(input, 3) == 3)
+				keys = fuzz_up_to(input, keys + 1);
 			appendStringInfo(out, "*2\r\n$%d\r\n", keys);
 			for (int i = 0; i < keys; i++)
 				appendStringInfoChar(out, varied ? "kcoex"[fuzz_up_to(input, 4)] : 'k');
@@ -657,6 +685,8 @@ call(const Words *words, int script, FuzzInput *input, bool varied,
 			break;
 		case SCRIPT_COMPARE:
 			fuzz_check(words->n == 4 + keys + keys);
+			if (varied && fuzz_up_to(input, 3) == 3)
+				keys = fuzz_up_to(input, keys + 1);
 			appendStringInfo(out, "*%d\r\n", keys);
 			for (int i = 0; i < keys; i++)
 			{
