@@ -110,8 +110,11 @@ mirror_ask_pack(StringInfo message, const MirrorAnswer *answer)
 	header.redis_length = answer->redis_length;
 	header.problem_length = strlen(answer->problem);
 	appendBinaryStringInfo(message, (char *) &header, sizeof(header));
-	appendBinaryStringInfo(message, answer->key, answer->key_length);
-	appendBinaryStringInfo(message, answer->redis_key, answer->redis_length);
+	if (answer->key != NULL)
+		appendBinaryStringInfo(message, answer->key, answer->key_length);
+	if (answer->redis_key != NULL)
+		appendBinaryStringInfo(message, answer->redis_key,
+							   answer->redis_length);
 	appendBinaryStringInfo(message, answer->problem,
 						   header.problem_length + 1);
 	appendBinaryStringInfo(message, answer->mirror,
