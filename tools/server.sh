@@ -95,6 +95,7 @@ build_server()
 	cd "$WORK/server-source"
 	# The programs that configure runs, and those that make does
 	export ASAN_OPTIONS=detect_leaks=0
+	[ "$kind" != asan ] || tell_ubsan
 	# shellcheck disable=SC2016
 	./configure -q --prefix="$prefix" --enable-cassert --enable-debug \
 		--enable-tap-tests --disable-rpath --without-icu --without-readline \
@@ -104,6 +105,23 @@ build_server()
 		make -s DESTDIR="$WORK/server" install &&
 		make -s -C contrib DESTDIR="$WORK/server" install &&
 		cp src/tools/valgrind.supp "$WORK/server$prefix"
+}
+
+# UBSan looks for its options when it has something to report, and finds that the
+# server shows its state where they were.  Since 16, PostgreSQL itself tells it.
+tell_ubsan()
+{
+	grep -q __ubsan_default_options src/backend/main/main.c ||
+		cat >>src/backend/main/main.c <<-'END'
+
+			extern const char *__ubsan_default_options(void);
+
+			const char *
+			__ubsan_default_options(void)
+			{
+				return "print_stacktrace=1:abort_on_error=1";
+			}
+		END
 }
 
 provide_server()
@@ -192,7 +210,8 @@ watch_by_valgrind()
 	as_user chmod 755 "$PGBIN/postgres"
 }
 
-# Valgrind makes its file whether it has something to say or not.
+# Valgrind makes its file whether it has something to say or not; UBSan's reports are
+# in the logs of the servers.
 server_reports()
 {
 	local file found=0
@@ -202,6 +221,12 @@ server_reports()
 		found=1
 		echo "${file#"$WORK"/}:"
 		sed -n '1,80p' "$file"
+	done
+	for file in "$WORK"/*.log "$WORK"/src/tmp_check/log/*; do
+		[ -f "$file" ] && grep -q ': runtime error: ' "$file" || continue
+		found=1
+		echo "${file#"$WORK"/}:"
+		grep -A 20 ': runtime error: ' "$file" | sed -n '1,80p'
 	done
 	[ "$found" = 0 ]
 }

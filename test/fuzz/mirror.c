@@ -411,7 +411,8 @@ settle(Mirror *mirror, MirrorComparison **comparison)
 		}
 		settled = *comparison == NULL &&
 			mirror_status(mirror)->state == MIRROR_CONNECTED &&
-			!mirror_is_behind(mirror);
+			!mirror_is_behind(mirror) &&
+			redis_in_flight(mirror->connection) == 0;
 		fuzz_pass_time(USECS_PER_SEC / 20);
 	}
 	if (!settled)
