@@ -178,6 +178,8 @@ watch_by_sanitizers()
 	export UBSAN_OPTIONS=$common:log_path=$WORK/reports/ubsan
 	export ASAN_OPTIONS=$common:log_path=$WORK/reports/asan:detect_leaks=0
 	ASAN_OPTIONS+=:detect_stack_use_after_return=0
+	# Tests that watch the memory of a process take what is kept of it for a leak.
+	ASAN_OPTIONS+=:quarantine_size_mb=1:malloc_context_size=8
 	# A library that a test preloads comes before it.
 	ASAN_OPTIONS+=:verify_asan_link_order=0
 }

@@ -121,3 +121,23 @@ escape_json(StringInfo out, const char *string)
 	}
 	appendStringInfoChar(out, '"');
 }
+
+/*
+ * The library's does not look whether there is anything at all, and was not compiled
+ * to be watched: it must not be told to copy nothing from nowhere.
+ */
+void
+appendBinaryStringInfo(StringInfo out,
+#if PG_VERSION_NUM >= 160000
+					   const void *data,
+#else
+					   const char *data,
+#endif
+					   int length)
+{
+	fuzz_check(data != NULL && length >= 0);
+	enlargeStringInfo(out, length);
+	memcpy(out->data + out->len, data, length);
+	out->len += length;
+	out->data[out->len] = '\0';
+}
