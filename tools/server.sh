@@ -10,6 +10,7 @@
 # use, which takes some minutes, and kept in $SERVERS.
 #
 #	choose_server KIND			from then on make_private_tree, and so set_up, takes it
+#	server_skips				prints the tests that are not for it
 #	server_reports				prints what was found since; false if anything was
 #	provide_server MAJOR KIND	makes it unless it is there; sets $SERVER_DIR
 #	packages_for_server			what it takes to make it and run it
@@ -42,6 +43,18 @@ packages_for_server()
 {
 	echo "gcc make libc6-dev bison flex perl libipc-run-perl pkg-config" \
 		"zlib1g-dev libssl-dev xz-utils bzip2 diffutils valgrind"
+}
+
+# Tests that are not run with this server unless they are named: those that say how
+# long something may take, or take for ever, where everything takes twenty times as
+# long; and what was built for the distribution's own server.
+server_skips()
+{
+	case $SERVER_KIND in
+		'') ;;
+		asan) echo 083_pg_cron ;;
+		*) echo acquire bad_interval bad_pairs iso_handover_expiry iso_prepared 083_pg_cron ;;
+	esac
 }
 
 # "valgrind" and "discard" share a build.
