@@ -379,6 +379,10 @@ sub upgrade
 	work(some(), $place);
 	end_work($place, up => 1);
 	$history->leave($place, up => 1);
+	# From 17 on, slots go along, and must have been read to the end; those that a promotion
+	# or a restoration has left are of no use.
+	$server->node->safe_psql($place->{dbname},
+		"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_type = 'logical'");
 	$server->stop('fast');
 
 	# An older version of initdb knows no checksums by default.
