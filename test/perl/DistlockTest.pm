@@ -149,6 +149,10 @@ sub crash
 	my ($node) = @_;
 	my $pidfile = $node->data_dir . '/postmaster.pid';
 	my ($postmaster) = split /\n/, slurp_file($pidfile);
+
+	# Nobody is forked while we look: he would stay behind, and might wait for ever for
+	# a lock inside the server whose holder has been killed.
+	kill 'STOP', $postmaster;
 	my @pids = children_of($postmaster);
 
 	$node->kill9;
