@@ -7,10 +7,23 @@
  */
 #include "fuzz.h"
 
+#include <signal.h>
+
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+int			LLVMFuzzerInitialize(int *argc, char ***argv);
 int			LLVMFuzzerTestOneInput(const unsigned char *data, size_t length);
+
+/*
+ * As every process of the server does.
+ */
+int
+LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	signal(SIGPIPE, SIG_IGN);
+	return 0;
+}
 
 int
 LLVMFuzzerTestOneInput(const unsigned char *data, size_t length)
@@ -38,6 +51,7 @@ main(int argc, char **argv)
 {
 	static unsigned char data[1024 * 1024];
 
+	LLVMFuzzerInitialize(&argc, &argv);
 	for (int i = 1; i < argc; i++)
 	{
 		FILE	   *file = fopen(argv[i], "r");
