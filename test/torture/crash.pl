@@ -3,9 +3,10 @@
 #
 # All processes of the server are killed at random moments while clients are at work,
 # and it starts again; prepared transactions and leases are found as they were, and
-# session locks stay reserved.  What was acknowledged has to be among the changes
-# that the decoding slot shows; whether the commit came through when the connection
-# broke is seen there too.
+# session locks stay reserved.  Commits are asynchronous, but those of grants and
+# extensions are not.  What was acknowledged has to be among the changes that the
+# decoding slot shows; whether the commit came through when the connection broke is
+# seen there too.
 
 use strict;
 use warnings;
@@ -27,6 +28,7 @@ my $node = new_node('main', allows_streaming => 'logical', conf => <<"EOC");
 $DistlockTrial::CONF
 log_min_messages = fatal
 restart_after_crash = off
+synchronous_commit = off
 EOC
 my $trial = DistlockTrial->new($run, $node, clients => 8, sabotage => 5);
 
