@@ -440,8 +440,8 @@ make_private_tree()
 	as_user mkdir -p "$usr/lib/postgresql" "$usr/share/postgresql"
 	as_user cp -rP "/usr/lib/postgresql/$version" "$usr/lib/postgresql/"
 	as_user cp -rP "/usr/share/postgresql/$version" "$usr/share/postgresql/"
-	as_user ln -s /usr/include "$usr/include"
-	as_user ln -s "$("/usr/lib/postgresql/$version/bin/pg_config" --libdir)" \
+	[ -e "$usr/include" ] || as_user ln -s /usr/include "$usr/include"
+	as_user ln -sf "$("/usr/lib/postgresql/$version/bin/pg_config" --libdir)" \
 		"$usr/lib/"
 
 	PGBIN=$usr/lib/postgresql/$version/bin

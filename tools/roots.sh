@@ -2,29 +2,47 @@
 #
 # Sourced by bash after lib.sh, never run.  They are kept in $ROOTS.
 #
-#	make_root ROOT SUITE PACKAGE...		a Debian with these packages
+#	make_root ROOT SUITES PACKAGE...	a Debian with these packages; of each, the newest
+#										version that one of the suites has
 #	in_root ROOT SECONDS CMD...			a command inside of it, with a time limit;
 #										$WORK/tmp is its /tmp
 
 ROOTS=${XDG_CACHE_HOME:-/var/cache}/distlock
 
-# The Debian mirror that was given, or else this machine's own, if it is a
-# Debian.
+# This machine's own mirrors, if it is a Debian.
+own_mirrors()
+{
+	apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+		awk '$1 == "Debian" && !seen[$2]++ { print $2 }'
+}
+
+# The Debian mirror that was given, or else this machine's own.
 debian_mirror()
 {
 	local mirror=${DISTLOCK_DEBIAN_MIRROR:-}
 
-	[ -n "$mirror" ] || mirror=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' \
-		'Created-By: Packages' 2>/dev/null |
-		awk '$1 == "Debian" && $2 !~ /security/ && !n++ { print $2 }')
+	[ -n "$mirror" ] || mirror=$(own_mirrors | sed -n '/security/! { p; q }')
 	[ -n "$mirror" ] && echo "$mirror"
+}
+
+# The lines for apt of a suite; what is stable has security updates, where this machine
+# knows a mirror for them.
+suite_sources()
+{
+	local suite=$1 mirror=$2 security
+
+	echo "deb $mirror $suite main"
+	security=$(own_mirrors | sed -n '/security/ { p; q }')
+	case $suite in
+		bookworm | trixie) [ -z "$security" ] || echo "deb $security $suite-security main" ;;
+	esac
 }
 
 # The package lists may be older than they like to be; they are signed all the
 # same.
 make_root()
 {
-	local root=$1 suite=$2 packages mirror proxy partial
+	local root=$1 suites=$2 suite packages mirror proxy partial sources=()
 	shift 2
 
 	packages="$*"
@@ -37,6 +55,10 @@ make_root()
 	partial=$root.partial.$$
 	on_exit as_root rm -rf --one-file-system "$partial"
 	as_root mkdir -p "${root%/*}"
+	for suite in $suites; do
+		mapfile -t -O "${#sources[@]}" sources < <(suite_sources "$suite" "$mirror")
+	done
+	suite=${suites%% *}
 	say "making a Debian $suite in $root (once; takes some minutes)"
 	quietly "making a Debian $suite" as_root unshare --mount mmdebstrap \
 		--mode=root --variant=apt --components=main \
@@ -49,7 +71,7 @@ make_root()
 		${proxy:+--aptopt="$proxy"} \
 		--dpkgopt='path-exclude=/usr/share/man/*' \
 		--dpkgopt='path-exclude=/usr/share/doc/*' \
-		"$suite" "$partial" "deb $mirror $suite main"
+		"$suite" "$partial" "${sources[@]}"
 	as_root mv -T "$partial" "$root"
 }
 

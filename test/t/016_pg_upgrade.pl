@@ -3,7 +3,7 @@
 #
 # It upgrades to the same version, unless the environment variable oldinstall
 # names the directory of an older installation that has distlock, as for
-# PostgreSQL's own test of pg_upgrade.
+# PostgreSQL's own test of pg_upgrade.  "tools/check --from" sets it.
 
 use strict;
 use warnings;

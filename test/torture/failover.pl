@@ -16,7 +16,7 @@
 #   dump        into a new cluster, a new database, one of the same name, over itself
 #   template    a copy of the database takes its place
 #   upgrade     pg_upgrade; to another version if the environment variable oldinstall
-#               names an installation of an older one that has distlock
+#               names an installation of an older one that has distlock (--from)
 #   crash, quiet, restart   of the server, nothing else; quiet: fences were shown whose
 #               WAL has not got to the disk
 #
@@ -41,7 +41,7 @@ my $CLERKS = 4;
 my @KEYS = map { "key $_" =~ tr/ /_/r } 1 .. 40;
 
 my $run = DistlockTorture->new('failover', seconds => 20,
-	goals => { failovers => 100, losing_wal => 50 });
+	goals => { failovers => 100, losing_wal => 50, $ENV{oldinstall} ? (versions => 1) : () });
 my $history = DistlockHistory->new(keys => \@KEYS);
 
 # Where clients are at work, and where they were: the last of these can come back.
@@ -477,7 +477,8 @@ my $only = $ENV{DISTLOCK_FAILOVER_ROUND};    # for one kind alone
 # It may take a while until the first server is there.
 while ($run->go_on || ($rounds < 4 && Test::More->builder->is_passing))
 {
-	my $name = $only // draw_round();
+	# What is there to be upgraded is as old as that only once.
+	my $name = $only // ($ENV{oldinstall} && $rounds == 3 ? 'upgrade' : draw_round());
 	my $began = time;
 
 	note sprintf 'round %d: %s', ++$rounds, $name;
