@@ -48,6 +48,7 @@ bool slow = false;
 
 Client *clients;
 int64_t stop_at;
+int			at_work;
 
 /* ----------------------------------------------------------------------------
  * What clients do
@@ -633,7 +634,7 @@ work(void *arg)
 {
 	Client	   *client = arg;
 
-	while (!is_over())
+	while (has_time(client))
 	{
 		int			choice = below(client, 100);
 
@@ -668,17 +669,21 @@ work(void *arg)
 	}
 	if (client->connection != NULL)
 		disconnect(client);
+	__atomic_sub_fetch(&at_work, 1, __ATOMIC_RELAXED);
 	return NULL;
 }
 
-/* Cancels what they do and ends their sessions, and the transactions they leave. */
+/*
+ * Cancels what they do and ends their sessions, and the transactions they leave: as
+ * long as anybody is there, who might wait for one that was prepared.
+ */
 static void *
 spoil(void *arg)
 {
 	Client	   *client = arg;
 	int64_t		cleaned = 0;
 
-	while (!is_over())
+	while (has_time(client))
 	{
 		char		sql[128];
 		Client	   *victim = &clients[below(client, n_clients)];
@@ -687,7 +692,7 @@ spoil(void *arg)
 		pause_for(1 + below(client, (int) (2e6 / (sabotage > 0 ? sabotage : 10))));
 		if (client->connection == NULL && !connect_again(client))
 			break;
-		if (pid != 0 && sabotage > 0)
+		if (pid != 0 && sabotage > 0 && now() < stop_at)
 		{
 			snprintf(sql, sizeof(sql), "SELECT %s(%d)",
 					 chance(client, 80) ? "pg_cancel_backend" : "pg_terminate_backend", pid);
@@ -796,6 +801,7 @@ main(int argc, char **argv)
 	read_options(argc, argv);
 	clients = calloc(n_clients + 1, sizeof(Client));
 	stop_at = began + (int64_t) (seconds * 1e6);
+	at_work = n_clients;
 	for (int i = 0; i <= n_clients; i++)
 	{
 		Client	   *client = &clients[i];

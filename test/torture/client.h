@@ -81,6 +81,7 @@ extern bool slow;
 
 extern Client *clients;
 extern int64_t stop_at;			/* by now() */
+extern int	at_work;			/* clients that have not finished yet */
 
 /* Nobody holds anything for long: nobody waits to the end of the last of these. */
 #define LONG_WAIT "30 s"
@@ -90,7 +91,7 @@ extern void die(const char *format,...);
 extern int	below(Client *client, int n);
 extern bool	chance(Client *client, int percent);
 extern int64_t now(void);
-extern bool	is_over(void);
+extern bool	has_time(const Client *client);
 extern void pause_for(int microseconds);
 extern int64_t some_ttl(Client *client, int most_ms);
 extern Record *record(Client *client, char verb, char scope, const char *key,

@@ -91,9 +91,11 @@ now(void)
 }
 
 bool
-is_over(void)
+has_time(const Client *client)
 {
-	return now() >= stop_at;
+	if (client->number == n_clients)
+		return __atomic_load_n(&at_work, __ATOMIC_RELAXED) > 0;
+	return now() < stop_at;
 }
 
 void
@@ -198,7 +200,7 @@ disconnect(Client *client)
 bool
 connect_again(Client *client)
 {
-	while (client->connection == NULL && !is_over())
+	while (client->connection == NULL && has_time(client))
 	{
 		bool		good;
 
