@@ -4,7 +4,7 @@
 \set helpers :abs_srcdir '/regress_helpers.sql'
 \i :helpers
 \set ECHO all
-SET statement_timeout = '1 min';
+SET statement_timeout = '10 min';
 CREATE TEMP VIEW session_locks AS
 	SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid();
 SELECT distlock.acquire_with_token('job', 'tok', '1 ms', scope => 'session', owner => 'me', data => 'mine') AS fence \gset
