@@ -37,6 +37,7 @@ choose_server()
 		asan) SERVER_SLOWNESS=4 ;;
 		*) SERVER_SLOWNESS=20 ;;
 	esac
+	export DISTLOCK_SLOWNESS=$SERVER_SLOWNESS
 }
 
 packages_for_server()
@@ -55,7 +56,7 @@ server_skips()
 		asan) echo 083_pg_cron ;;
 		valgrind) echo acquire bad_interval bad_pairs iso_handover_expiry iso_prepared 083_pg_cron ;;
 		discard)
-			echo acquire acquire_with_token bad_interval bad_pairs savepoint scope_session \
+			echo acquire bad_interval bad_pairs \
 				iso_handover_expiry iso_prepared 083_pg_cron
 			;;
 	esac

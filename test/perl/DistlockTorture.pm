@@ -32,6 +32,7 @@ Settings in the environment, which tools/torture makes of its options:
   DISTLOCK_TORTURE_SECONDS   go on for so long; else what the scenario says
   DISTLOCK_TORTURE_SEED      repeat the decisions of an earlier run
   DISTLOCK_TORTURE_FULL      1: and until all goals are reached
+  DISTLOCK_SLOWNESS          how many times as long everything may take on this server
 
 =cut
 
@@ -63,6 +64,7 @@ sub new
 		seed => $ENV{DISTLOCK_TORTURE_SEED} // int(rand(1_000_000)),
 		goals => $options{goals} // {},
 		full => $ENV{DISTLOCK_TORTURE_FULL} // 0,
+		slowness => $ENV{DISTLOCK_SLOWNESS} // 1,
 		figures => {},
 		order => [],
 	}, $class;
@@ -74,16 +76,18 @@ sub new
 
 =pod
 
-=head2 $run->seed, $run->seconds, $run->full
+=head2 $run->seed, $run->seconds, $run->full, $run->slowness
 
 The seed; how long the run takes at least, in seconds; whether it goes on until
-all goals are reached.
+all goals are reached; by what limits of time are multiplied, and what has to happen
+in a second is divided: 1 but for servers that watch memory.
 
 =cut
 
 sub seed { return $_[0]->{seed}; }
 sub seconds { return $_[0]->{seconds}; }
 sub full { return $_[0]->{full}; }
+sub slowness { return $_[0]->{slowness}; }
 
 # Seconds since the first question whether to go on; what was set up before does not
 # count.

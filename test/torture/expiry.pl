@@ -21,9 +21,9 @@ use Test::More;
 my $CLIENTS = 4;
 my $ROUND = 15;           # seconds, at most
 my $KEYS = 20_000;        # of a client
-my $EXPIRIES = 500;       # a second, at least
 
 my $run = DistlockTorture->new('expiry', seconds => 10, goals => { expiries => 1_000_000 });
+my $EXPIRIES = 500 / $run->slowness;    # a second, at least
 
 my $node = new_node('main', allows_streaming => 'logical', conf => <<'EOC');
 shared_preload_libraries = 'distlock'

@@ -37,6 +37,7 @@ my $UNSTEADY = 4 << 20;    # bytes
 my @ROLES = ('postgres', 'torture_user', 'postgres', 'torture_admin', 'postgres', 'torture_user');
 
 my $run = DistlockTorture->new('inputs', seconds => 20, goals => { calls => 1_000_000 });
+my $TIMEOUT = 40 * $run->slowness;    # of a statement, in milliseconds
 my $redis = $ENV{DISTLOCK_WITHOUT_REDIS} ? undef : DistlockRedis->new('inputs');
 
 # Errors are read where they arrive; the log has what nobody is told.
@@ -321,7 +322,7 @@ sub in_cursor
 	return also('BEGIN'),
 	  [ DistlockWire::simple(
 			"DECLARE c CURSOR $hold FOR SELECT $call->{expression} FROM generate_series(1, 3)"),
-		$call ],
+		$call, @FAILED ],
 	  [ DistlockWire::simple(one_of('FETCH 1 FROM c', 'FETCH ALL FROM c', 'MOVE 2 FROM c')),
 		$call, '34000', '40001', @FAILED ],
 	  [ DistlockWire::simple(one_of('CLOSE c', 'FETCH ALL FROM c', 'SELECT 1')),
@@ -474,7 +475,7 @@ sub judge_answer
 	  && ( (defined $call && $calls->allows($call, $sqlstate))
 		|| $sqlstate eq '57014'
 		|| grep { $_ eq $sqlstate } @others);
-	push @{ $found->{unexpected} }, substr("$what: $sqlstate $message", 0, 1500)
+	push @{ $found->{unexpected} }, substr("$sqlstate $message: $what", 0, 1500)
 	  if @{ $found->{unexpected} } < 20;
 	$found->{wrong}++;
 	return;
@@ -567,7 +568,7 @@ sub work
 			dbname => $second ? 'second' : 'postgres',
 			user => $ROLES[$number] // 'postgres',
 			# What a command resets comes back to this.
-			options => '-c statement_timeout=40ms');
+			options => "-c statement_timeout=${TIMEOUT}ms");
 
 		while (time < $until)
 		{
@@ -686,24 +687,29 @@ sub read_changes
 	return;
 }
 
-# Nothing is left in the lock manager once the sessions have gone.
-sub nothing_left
+# Returns what is left in the lock manager once the sessions have gone, and what cannot be
+# had again then: nothing.
+sub left_over
 {
-	$node->safe_psql('postgres',
-		"SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts WHERE database = 'postgres' \\gexec"
-	);
-	$node->safe_psql('second',
-		"SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts WHERE database = 'second' \\gexec"
-	);
+	my $left;
+
+	foreach my $dbname ('postgres', 'second')
+	{
+		$node->safe_psql($dbname,
+			"SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts WHERE database = '$dbname' \\gexec"
+		);
+	}
+	# Autovacuum calls functions, too: what an index is made of.  It ends by itself.
 	eval {
-		await('the sessions to end', sub { $node->safe_psql('postgres', <<'EOQ') eq '' }); 1;
-SELECT l.pid, l.objsubid, l.mode FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
-WHERE l.locktype = 'advisory' AND a.backend_type IS DISTINCT FROM 'distlock worker'
+		await('the sessions to end', sub { ($left = $node->safe_psql('postgres', <<'EOQ')) eq '' }); 1;
+SELECT key, distlock.force_release(key) FROM distlock.locks WHERE key IS NOT NULL \g /dev/null
+SELECT 'advisory lock', l.pid, l.objsubid, l.mode, a.backend_type, a.state, a.query
+FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND a.backend_type IS DISTINCT FROM 'distlock worker';
+SELECT 'lock', * FROM distlock.locks;
 EOQ
-	} or return 0;
-	# And all can be had again.
-	$node->safe_psql('postgres', 'SELECT distlock.force_release(key) FROM distlock.locks');
-	return $node->safe_psql('postgres', 'SELECT count(*) FROM distlock.locks') eq '0';
+	};
+	return $left;
 }
 
 # ---------------------------------------------------------------------------
@@ -724,7 +730,7 @@ sub memory_of
 sub growth
 {
 	my ($count) = @_;
-	my $wire = DistlockWire->new($node, options => '-c statement_timeout=40ms');
+	my $wire = DistlockWire->new($node, options => "-c statement_timeout=${TIMEOUT}ms");
 	my %found = (calls => 0, wrong => 0, unexpected => [], leaks => []);
 	my (@before, $warm);
 
@@ -764,7 +770,7 @@ while ($run->go_on)
 	my $left = $run->seconds - $run->elapsed;
 
 	one_round($round++, $left < 5 ? 5 : $left < $ROUND ? $left : $ROUND);
-	ok(nothing_left(), "round $round: no key is left locked") or last;
+	is(left_over(), '', "round $round: no key is left locked") or last;
 	read_changes();
 	last if $total{wrong} || $judge->violations;
 }
@@ -803,7 +809,8 @@ $well{require_lock} = $node->safe_psql('postgres', <<'EOQ');
 SELECT distlock.do_exclusively('lease 1', '1 s', 'INSERT INTO torture.guarded VALUES (1)', wait => '1 min');
 EOQ
 
-my ($by_system, $by_postgres) = growth($run->full ? $LEAK_CALLS : 20_000);
+my ($by_system, $by_postgres) =
+  growth($run->full && !$total{wrong} && Test::More->builder->is_passing ? $LEAK_CALLS : 20_000);
 
 note 'answers: ' . join ', ',
   map { "$_ $total{states}{$_}" }
@@ -821,7 +828,7 @@ is_deeply([ map { $_->{name} } grep { !$failed{ $_->{name} } } @functions ],
 is_deeply([ $judge->violations ], [], 'no lock was held twice, no fence went back')
   or diag $judge->evidence;
 cmp_ok($judge->count('grants'), '>=', 500, 'there were grants to judge');
-cmp_ok($run->figure('calls') / $run->elapsed, '>', 500, 'there were calls enough');
+cmp_ok($run->figure('calls') / $run->elapsed, '>', 500 / $run->slowness, 'there were calls enough');
 cmp_ok($by_system, '<', 16, 'a session does not grow, says the system');
 cmp_ok($by_postgres, '<', 16, '... and PostgreSQL');
 $node->safe_psql('postgres', 'CREATE EXTENSION amcheck');

@@ -174,7 +174,7 @@ sub start
 		open STDIN, '<', '/dev/null';
 		open STDOUT, '>', $output;
 		open STDERR, '>&', \*STDOUT;
-		exec 'timeout', '1200', 'sqlsmith', "--target=$target", @options or POSIX::_exit(127);
+		exec 'timeout', 1200 * $run->slowness, 'sqlsmith', "--target=$target", @options or POSIX::_exit(127);
 	}
 	return { pid => $pid, output => $output, what => "$role @options" };
 }
