@@ -21,7 +21,8 @@ SERVER_KINDS=(asan valgrind discard)
 # Times that are limits are multiplied by this; choose_server sets it.
 SERVER_SLOWNESS=1
 
-SANITIZERS="-fsanitize=address,undefined -fno-sanitize-recover=all"
+# What is undefined ends the process unless $UBSAN_OPTIONS says otherwise.
+SANITIZERS="-fsanitize=address,undefined"
 
 is_server_kind()
 {
@@ -122,7 +123,8 @@ build_server()
 }
 
 # UBSan looks for its options when it has something to report, and finds that the
-# server shows its state where they were.  Since 16, PostgreSQL itself tells it.
+# server shows its state where they were; getenv() finds what the server has saved.
+# Since 16, PostgreSQL itself tells it.
 tell_ubsan()
 {
 	grep -q __ubsan_default_options src/backend/main/main.c ||
@@ -133,7 +135,9 @@ tell_ubsan()
 			const char *
 			__ubsan_default_options(void)
 			{
-				return "print_stacktrace=1:abort_on_error=1";
+				const char *options = getenv("UBSAN_OPTIONS");
+
+				return options ? options : "print_stacktrace=1:abort_on_error=1:halt_on_error=1";
 			}
 		END
 }
@@ -189,7 +193,7 @@ watch_by_sanitizers()
 {
 	local common=print_stacktrace=1:abort_on_error=1
 
-	export UBSAN_OPTIONS=$common:log_path=$WORK/reports/ubsan
+	export UBSAN_OPTIONS=$common:halt_on_error=1:log_path=$WORK/reports/ubsan
 	export ASAN_OPTIONS=$common:log_path=$WORK/reports/asan:detect_leaks=0
 	ASAN_OPTIONS+=:detect_stack_use_after_return=0
 	# Tests that watch the memory of a process take what is kept of it for a leak.
@@ -226,8 +230,9 @@ watch_by_valgrind()
 	as_user chmod 755 "$PGBIN/postgres"
 }
 
-# Valgrind makes its file whether it has something to say or not; UBSan's reports are
-# in the logs of the servers.
+# Valgrind makes its file whether it has something to say or not; UBSan's reports may
+# be in the logs of the servers.  Those on PostgreSQL itself that sqlsmith brings about,
+# the scenario has looked at.
 server_reports()
 {
 	local file found=0
@@ -239,6 +244,7 @@ server_reports()
 		sed -n '1,80p' "$file"
 	done
 	for file in "$WORK"/*.log "$WORK"/src/tmp_check/log/*; do
+		[ "${file##*/}" != sqlsmith_main.log ] || continue
 		[ -f "$file" ] && grep -q ': runtime error: ' "$file" || continue
 		found=1
 		echo "${file#"$WORK"/}:"
