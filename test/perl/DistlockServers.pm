@@ -243,7 +243,8 @@ A new standby of a server, which may be one itself.
 =head2 $server->rejoin($primary)
 
 A server that has stopped becomes a standby of one that has taken its place: what it
-has that the other has not is rewound.
+has that the other has not is rewound.  Returns false if that cannot be done now, because of
+prepared transactions.
 
 =cut
 
@@ -276,10 +277,16 @@ sub rejoin
 
 	# Or its control file would still name the former timeline.
 	$primary->query('CHECKPOINT');
+	# Since 17, recovery does not remove a file of a prepared transaction that is ahead of its
+	# start ("could not remove file pg_twophase/FFFFFFFF00000D07"): the transaction, long
+	# committed, is there again one day, and nobody can end it if its database is gone.
+	return 0
+	  if $self->node->pg_version >= 17
+	  && $primary->node->safe_psql('postgres', q{SELECT count(*) FROM pg_ls_dir('pg_twophase')}) > 0;
 	$self->command(undef, 'pg_rewind', '--no-sync', '-D', $self->data_dir,
 		'--source-server', $primary->node->connstr('postgres'));
 	$self->follow($primary);
-	return;
+	return 1;
 }
 
 sub follow

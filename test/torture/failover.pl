@@ -150,11 +150,14 @@ sub standby_of
 	{
 		my $returned = $former;
 
-		note $returned->name . ' is rewound';
 		undef $former;
-		$returned->rejoin($server);
-		$run->add(rewound => 1);
-		return $returned;
+		if ($returned->rejoin($server))
+		{
+			note $returned->name . ' is rewound';
+			$run->add(rewound => 1);
+			return $returned;
+		}
+		$returned->discard;
 	}
 	return $server->standby(settings => some_settings());
 }
