@@ -135,8 +135,9 @@ sub finish
 	# A lost connection makes psql fail.
 	eval { $member->{run}->finish };
 
-	# Who is terminated before psql is ready is told so in words.
+	# Who is terminated or cancelled before psql is ready is told so in words.
 	$member->{err} =~ s/terminating connection due to administrator command/57P01/g;
+	$member->{err} =~ s/canceling statement due to user request/57014/g;
 	$self->{errors}{$1}++
 	  while $member->{err} =~ /(?:ERROR|FATAL|PANIC):  (.{5}.*)/g;
 	$self->{errors}{'lost connection'}++
