@@ -206,14 +206,35 @@ watch_by_sanitizers()
 # when it is only asked something.
 watch_by_valgrind()
 {
-	# The dynamic linker looks at the "$ORIGIN" of a library a word at a time.
-	as_user tee "$WORK/linker.supp" >/dev/null <<-END
+	# The dynamic linker looks at the "$ORIGIN" of a library a word at a time.  The queue
+	# of notifications has padding between them, which is written to disk; and for
+	# valgrind it stays undefined after another process has put something there.
+	as_user tee "$WORK/more.supp" >/dev/null <<-END
 		{
 		   linker
 		   Memcheck:Addr8
 		   ...
 		   fun:_dl_map_object
 		   fun:openaux
+		}
+		{
+		   padding_notifications
+		   Memcheck:Param
+		   pwrite64(buf)
+		   ...
+		   fun:SlruPhysicalWritePage
+		}
+		{
+		   notifications_of_others
+		   Memcheck:Cond
+		   ...
+		   fun:asyncQueueProcessPageEntries
+		}
+		{
+		   notifications_of_others_value
+		   Memcheck:Value8
+		   ...
+		   fun:asyncQueueProcessPageEntries
 		}
 	END
 	as_user mv "$PGBIN/postgres" "$PGBIN/postgres.real"
@@ -224,7 +245,7 @@ watch_by_valgrind()
 				exec "$PGBIN/postgres.real" "\$@" ;;
 		esac
 		exec valgrind --quiet --leak-check=no --num-callers=30 --error-limit=no \\
-			--suppressions="$SERVER_DIR/valgrind.supp" --suppressions="$WORK/linker.supp" \\
+			--suppressions="$SERVER_DIR/valgrind.supp" --suppressions="$WORK/more.supp" \\
 			--log-file="$WORK/reports/valgrind.%p" "$PGBIN/postgres.real" "\$@"
 	END
 	as_user chmod 755 "$PGBIN/postgres"
