@@ -121,11 +121,15 @@ sub start_with_clock
 }
 
 # Mostly short ones; back when it has gone far.
+my $steps_since_lapse = 0;
+
 sub step
 {
 	my $length = int exp rand log $DAY + 1;
 	my $sign = rand() < 0.5 ? 1 : -1;
 
+	# Far behind the time when the leases were taken, none of them ends.
+	($length, $sign) = ($DAY, 1) if ++$steps_since_lapse > 12;
 	$sign = offset() > 0 ? -1 : 1 if abs(offset() + $sign * $length) > $FARTHEST;
 	set_clock(offset() + $sign * $length);
 	$run->add(steps => 1, $sign > 0 ? 'forward' : 'back' => 1);
@@ -225,6 +229,7 @@ sub lose
 	my $own = delete $own{$key};
 
 	$run->add(lapses => 1);
+	$steps_since_lapse = 0;
 	$lost{"$key $own->{fence}"} = $own unless $announced{"$key $own->{fence}"};
 	fail("$key: the next call does not say that it was lost")
 	  if query_fails("SELECT distlock.guard('$key', '$own->{token}')") ne 'LK001';
