@@ -124,8 +124,6 @@ distlock_worker_main(Datum database)
 											  InvalidOid, 0);
 	worker_fix_settings();
 	enter(DatumGetObjectId(database));
-	/* The launcher may have read them before the postmaster, whose we have. */
-	ConfigReloadPending = true;
 
 	for (;;)
 	{
