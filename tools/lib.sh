@@ -465,16 +465,18 @@ copy_sources()
 		as_user tar -C "$to" --no-same-owner -xf -
 }
 
-# The arguments are for make.  with_llvm=no: bitcode for the JIT is of no use
+# In $SOURCES, or else $WORK/src.  The arguments are for make.  with_llvm=no: bitcode for the JIT is of no use
 # to us and takes another compiler.
 # shellcheck disable=SC2120
 build_and_install()
 {
+	local src=${SOURCES:-$WORK/src}
+
 	say "compiling distlock"
-	copy_sources "$WORK/src"
-	quietly "compiling distlock" as_user make -C "$WORK/src" \
+	copy_sources "$src"
+	quietly "compiling distlock" as_user make -C "$src" \
 		-j "$(nproc)" PG_CONFIG="$PG_CONFIG" with_llvm=no "$@" all
-	quietly "installing distlock" as_user make -C "$WORK/src" \
+	quietly "installing distlock" as_user make -C "$src" \
 		PG_CONFIG="$PG_CONFIG" with_llvm=no "$@" install
 }
 

@@ -223,16 +223,12 @@ watch_by_valgrind()
 		   pwrite64(buf)
 		   ...
 		   fun:SlruPhysicalWritePage
+		   ...
+		   fun:asyncQueue*
 		}
 		{
 		   notifications_of_others
 		   Memcheck:Cond
-		   ...
-		   fun:asyncQueueProcessPageEntries
-		}
-		{
-		   notifications_of_others_value
-		   Memcheck:Value8
 		   ...
 		   fun:asyncQueueProcessPageEntries
 		}

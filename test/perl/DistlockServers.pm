@@ -277,9 +277,10 @@ sub rejoin
 
 	# Or its control file would still name the former timeline.
 	$primary->query('CHECKPOINT');
-	# Since 17, recovery does not remove a file of a prepared transaction that is ahead of its
-	# start ("could not remove file pg_twophase/FFFFFFFF00000D07"): the transaction, long
-	# committed, is there again one day, and nobody can end it if its database is gone.
+	# With 18.6 (17 names the files in the same way) recovery does not remove a file of a
+	# prepared transaction that is ahead of its start ("could not remove file
+	# pg_twophase/FFFFFFFF00000D07"): the transaction, long committed, is there again one
+	# day, and nobody can end it if its database is gone.
 	return 0
 	  if $self->node->pg_version >= 17
 	  && $primary->node->safe_psql('postgres', q{SELECT count(*) FROM pg_ls_dir('pg_twophase')}) > 0;

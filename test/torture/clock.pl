@@ -120,9 +120,9 @@ sub start_with_clock
 	return;
 }
 
-# Mostly short ones; back when it has gone far.
 my $steps_since_lapse = 0;
 
+# Mostly short ones; back when it has gone far.
 sub step
 {
 	my $length = int exp rand log $DAY + 1;
