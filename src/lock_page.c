@@ -8,9 +8,12 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "access/subtrans.h"
 #include "access/transam.h"
+#include "access/twophase.h"
 #include "storage/bufmgr.h"
 #include "storage/freespace.h"
+#include "storage/procarray.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -33,7 +36,8 @@ static void begin(PageReader *reader, LockTable *table, BlockNumber page);
 static void end(PageReader *reader);
 static bool get_tuple(PageReader *reader, OffsetNumber offset, HeapTuple tuple);
 static void get_row(PageReader *reader, HeapTuple tuple, LockRow *row);
-static bool writer_is_at_work(HeapTupleHeader tuple, Snapshot snapshot);
+static TransactionId writer_at_work(HeapTupleHeader tuple, Snapshot snapshot);
+static bool is_prepared(TransactionId xid);
 
 /*
  * Reading the page also prunes it: what earlier purges deleted becomes free
@@ -77,13 +81,14 @@ lock_page_visit(LockTable *table, BlockNumber page, TransactionId horizon,
 	}
 }
 
-bool
+PageWriters
 lock_page_read(LockTable *table, BlockNumber page, Snapshot snapshot,
 			   LockRowReader read, void *arg)
 {
 	PageReader	reader;
 	HeapTupleData tuple;
-	bool		at_work = false;
+	PageWriters writers = WRITERS_NONE;
+	TransactionId last = InvalidTransactionId;
 
 	begin(&reader, table, page);
 	for (OffsetNumber offset = FirstOffsetNumber;
@@ -91,17 +96,24 @@ lock_page_read(LockTable *table, BlockNumber page, Snapshot snapshot,
 		 offset = OffsetNumberNext(offset))
 	{
 		LockRow		row;
+		TransactionId writer;
 
 		if (!get_tuple(&reader, offset, &tuple))
 			continue;
-		at_work = at_work || writer_is_at_work(tuple.t_data, snapshot);
+		writer = writer_at_work(tuple.t_data, snapshot);
+		if (TransactionIdIsValid(writer) && writer != last &&
+			writers != WRITERS_PREPARED)
+		{
+			writers = is_prepared(writer) ? WRITERS_PREPARED : WRITERS_RUNNING;
+			last = writer;
+		}
 		if (!HeapTupleSatisfiesVisibility(&tuple, snapshot, reader.buffer))
 			continue;
 		get_row(&reader, &tuple, &row);
 		read(&row, arg);
 	}
 	end(&reader);
-	return at_work;
+	return writers;
 }
 
 static void
@@ -151,19 +163,32 @@ get_row(PageReader *reader, HeapTuple tuple, LockRow *row)
 }
 
 /*
- * Has the snapshot seen a transaction at work on this version?  A transaction
+ * The transaction that the snapshot has seen at work on this version, if any.  One
  * that was prepared is at work until it is committed or rolled back.
  */
-static bool
-writer_is_at_work(HeapTupleHeader tuple, Snapshot snapshot)
+static TransactionId
+writer_at_work(HeapTupleHeader tuple, Snapshot snapshot)
 {
+	TransactionId xid;
+
 	if (HeapTupleHeaderXminInvalid(tuple))
-		return false;
-	if (!HeapTupleHeaderXminFrozen(tuple) &&
-		XidInMVCCSnapshot(HeapTupleHeaderGetRawXmin(tuple), snapshot))
-		return true;
+		return InvalidTransactionId;
+	xid = HeapTupleHeaderGetRawXmin(tuple);
+	if (!HeapTupleHeaderXminFrozen(tuple) && XidInMVCCSnapshot(xid, snapshot))
+		return xid;
 	if ((tuple->t_infomask & HEAP_XMAX_INVALID) != 0 ||
 		HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_infomask))
-		return false;
-	return XidInMVCCSnapshot(HeapTupleHeaderGetUpdateXid(tuple), snapshot);
+		return InvalidTransactionId;
+	xid = HeapTupleHeaderGetUpdateXid(tuple);
+	return XidInMVCCSnapshot(xid, snapshot) ? xid : InvalidTransactionId;
+}
+
+/*
+ * True as well if it has just ended: it belongs to no session.
+ */
+static bool
+is_prepared(TransactionId xid)
+{
+	return max_prepared_xacts > 0 &&
+		BackendXidGetPid(SubTransGetTopmostTransaction(xid)) == 0;
 }

@@ -29,7 +29,10 @@ extern void mirror_free(Mirror *mirror);
  */
 extern void mirror_note(Mirror *mirror, const PageMarks *marks, bool gap);
 
-/* Is it connected, and sends what changes; has it pages to read? */
+/*
+ * Is it connected, and sends what changes; has it pages to read, now or when
+ * somebody has ended a prepared transaction?
+ */
 extern bool mirror_is_sending(const Mirror *mirror);
 extern bool mirror_is_behind(const Mirror *mirror);
 

@@ -132,7 +132,8 @@ mirror_is_sending(const Mirror *mirror)
 bool
 mirror_is_behind(const Mirror *mirror)
 {
-	return mirror_is_sending(mirror) && has_to_read(mirror);
+	return mirror_is_sending(mirror) &&
+		(has_to_read(mirror) || page_marks_any(&mirror->prepared));
 }
 
 void

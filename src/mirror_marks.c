@@ -115,15 +115,6 @@ mirror_marks_note_deleted(BlockNumber page)
 		(void) pg_atomic_exchange_u32(&slot->mirror_gap, 1);
 }
 
-void
-mirror_marks_note_purge(void)
-{
-	DatabaseSlot *slot = mirrored_slot();
-
-	if (slot != NULL)
-		(void) pg_atomic_exchange_u32(&slot->mirror_gap, 1);
-}
-
 bool
 mirror_marks_behind(void)
 {

@@ -26,8 +26,9 @@
  * before, Redis would keep it.  Who deletes one sees whether its page may not have
  * been read since: it is marked, or the worker is "behind", which it says before
  * it takes marks, and until it has read what they stand for.  There is a "gap"
- * then, which the worker fills by reconciling.  So there is after CALL purge(),
- * which may delete what COMMIT PREPARED has just released, untold.
+ * then, which the worker fills by reconciling.  Nobody says that COMMIT PREPARED has
+ * released a lock, but PREPARE has set the mark before: who takes it finds the
+ * transaction prepared, and stays "behind" until it has found it to have ended.
  *
  *-------------------------------------------------------------------------
  */
@@ -39,12 +40,8 @@
 /* Of whoever writes a row: it is on this page. */
 extern void mirror_marks_note(BlockNumber page);
 
-/*
- * Of whoever deletes a row, and of who deletes them however young they are; and are
- * they better left for later?
- */
+/* Of whoever deletes a row: it was on this page; is it better left for later? */
 extern void mirror_marks_note_deleted(BlockNumber page);
-extern void mirror_marks_note_purge(void);
 extern bool mirror_marks_behind(void);
 
 /* At the events of transactions: nothing here can fail. */

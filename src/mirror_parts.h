@@ -105,6 +105,7 @@ struct Mirror
 
 	/* Pages to be read again later. */
 	LaterMarks	at_work;		/* a transaction is at work there */
+	PageMarks	prepared;		/* ... and nobody will say when it commits */
 	LaterMarks	refused;		/* a lock was refused there */
 	LaterMarks	sessions;		/* of locks that are to be renewed */
 

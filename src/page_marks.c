@@ -27,6 +27,14 @@ page_marks_set_all(PageMarks *marks)
 }
 
 void
+page_marks_set(PageMarks *marks, BlockNumber page)
+{
+	uint32		bit = page % DIRTY_BITS;
+
+	marks->words[bit / 32] |= (uint32) 1 << (bit % 32);
+}
+
+void
 page_marks_clear(PageMarks *marks)
 {
 	memset(marks, 0, sizeof(PageMarks));
@@ -42,9 +50,7 @@ page_marks_add(PageMarks *marks, const uint32 *more)
 void
 later_marks_set(LaterMarks *later, BlockNumber page, int64 due)
 {
-	uint32		bit = page % DIRTY_BITS;
-
-	later->marks.words[bit / 32] |= (uint32) 1 << (bit % 32);
+	page_marks_set(&later->marks, page);
 	later->due = Min(later->due, due);
 }
 

@@ -27,6 +27,7 @@ typedef struct LaterMarks
 #define NEVER PG_INT64_MAX
 
 extern bool page_marks_any(const PageMarks *marks);
+extern void page_marks_set(PageMarks *marks, BlockNumber page);
 extern void page_marks_set_all(PageMarks *marks);
 extern void page_marks_clear(PageMarks *marks);
 extern void page_marks_add(PageMarks *marks, const uint32 *more);

@@ -171,7 +171,6 @@ purge_step(BlockNumber page)
 		purge_page(&table, page++, horizon, PG_INT32_MAX,
 				   GetCurrentTimestamp());
 	FAIL_POINT("purge_step");
-	mirror_marks_note_purge();
 	lock_table_close(&table, true);
 	PopActiveSnapshot();
 	return page < pages ? page : InvalidBlockNumber;

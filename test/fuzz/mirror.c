@@ -65,7 +65,8 @@ int			setting_redis_timeout = 1000;
 int			setting_redis_reconcile = 5;
 
 static Row	table[PAGES][ROWS_PER_PAGE];
-static int	at_work;			/* the page with a transaction at work; or -1 */
+static int	at_work;			/* the page with a transaction at work (if the
+								 * number is even, a prepared one); or -1 */
 static bool open_table;
 static bool extension;
 static Oid	storage;
@@ -225,7 +226,7 @@ lock_table_copy_text(const text *value)
 	return memcpy(palloc(VARSIZE_ANY(value)), value, VARSIZE_ANY(value));
 }
 
-bool
+PageWriters
 lock_page_read(LockTable *lock_table, BlockNumber page, Snapshot snapshot,
 			   LockRowReader read, void *arg)
 {
@@ -234,7 +235,9 @@ lock_page_read(LockTable *lock_table, BlockNumber page, Snapshot snapshot,
 		if (table[page][i].there)
 			read(&table[page][i].row, arg);
 	}
-	return at_work == (int) page;
+	if (at_work != (int) page)
+		return WRITERS_NONE;
+	return page % 2 == 0 ? WRITERS_PREPARED : WRITERS_RUNNING;
 }
 
 /* ------------------------------------------------------------------- runs -- */

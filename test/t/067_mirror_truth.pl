@@ -304,6 +304,36 @@ ok(defined await_key('purged', 0), 'released and purged: it goes');
 await('the new grant', sub { fence_of($redis->command('GET', "${prefix}purged and acquired anew")) == $anew });
 pass('... and what was granted anew shows');
 
+# No session tells the worker of COMMIT PREPARED, and the row may be gone before it
+# looks again.  It is not on the page of new rows, whose writers mark it.
+change_setting($session, 'distlock.purge_after', '0');
+my %purges = (
+	'a session' => sub { acquire("new $_", '1 h') foreach 1 .. 100 },
+	'purge()' => sub { $session->query('CALL distlock.purge()') });
+foreach my $who (sort keys %purges)
+{
+	my $key = "purged by $who";
+
+	acquire($key, '1 h');
+	$session->query(<<"EOQ");
+SELECT distlock.acquire_with_token('$who, full ' || i, 'mine', '1 h', owner => repeat('x', 200))
+FROM generate_series(1, 200) i
+EOQ
+	$session->query("BEGIN; SELECT distlock.release('$key', 'mine'); PREPARE TRANSACTION 'p'");
+	acquire("$who, last", '1 h');
+	await_key("$who, last", 1);
+	is($session->query(<<"EOQ"), '2', "$key: not on the page of new rows");
+SELECT count(DISTINCT (ctid::text::point)[0]) FROM distlock.lock WHERE key IN ('$key', '$who, last')
+EOQ
+	kill('STOP', $worker) == 1 or die 'could not stop the worker';
+	$session->query("COMMIT PREPARED 'p'");
+	$purges{$who}->();
+	note "$key: rows left: " . $session->query("SELECT count(*) FROM distlock.lock WHERE key = '$key'");
+	kill('CONT', $worker) == 1 or die 'could not continue the worker';
+	ok(defined await_key($key, 0), "$key: it goes");
+}
+change_setting($session, 'distlock.purge_after', '10 s');
+
 # ---------------------------------------------------------------------------
 # What is held does not go away: leases that are kept alive by heart-beats, and
 # a lock of a session, whose time in Redis (10 s) has to be renewed
