@@ -116,14 +116,18 @@ void
 distlock_worker_main(Datum database)
 {
 	pqsignal(SIGTERM, die);
-	/* This is how lock_timeout comes, too. */
-	pqsignal(SIGINT, StatementCancelHandler);
+	/* There is nothing to cancel yet. */
+	pqsignal(SIGINT, SIG_IGN);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database),
 											  InvalidOid, 0);
 	worker_fix_settings();
 	enter(DatumGetObjectId(database));
+	/* The launcher may have read them before the postmaster, whose we have. */
+	ConfigReloadPending = true;
+	/* This is how lock_timeout comes, too. */
+	pqsignal(SIGINT, StatementCancelHandler);
 
 	for (;;)
 	{

@@ -105,6 +105,16 @@ change_setting($admin, 'distlock.worker', 'on');
 await_as_expected($admin, 'postgres', 'first');
 pass('distlock.worker = on: they are back');
 
+# The launcher may read it before the postmaster does, from which the workers inherit.
+change_setting($admin, 'distlock.worker', 'off');
+await_no_worker($admin, $_) foreach 'first', 'postgres';
+$admin->query("ALTER SYSTEM SET distlock.worker = 'on'");
+kill('HUP', $_) foreach pids($admin, 'launcher');
+await_as_expected($admin, 'postgres', 'first');
+pass('... also when the launcher is told before the postmaster');
+$admin->query('SELECT pg_reload_conf()');
+await('the setting', sub { $admin->query('SHOW distlock.worker') eq 'on' });
+
 is($admin->query('SELECT distlock.start_worker()'), 'f', 'start_worker(): there is one');
 is($admin->query('SELECT distlock.stop_worker()'), 't', 'stop_worker(): it has gone');
 is($admin->query('SELECT state, pid IS NULL FROM distlock.worker_status WHERE database = \'postgres\''),
@@ -119,15 +129,19 @@ is($admin->query('SELECT distlock.start_worker()'), 't', 'start_worker(): it is 
 await_as_expected($admin, 'postgres', 'first', 'later');
 
 # A line is written just after the state has changed.
-await('the log', sub { 7 <= log_lines($node, $position, qr/LOG:  distlock/) });
+await('the log', sub { 11 <= log_lines($node, $position, qr/LOG:  distlock/) });
 is(join("\n", map { s/.*LOG:  distlock worker for database //r }
 			sort { $a =~ s/.*LOG://r cmp $b =~ s/.*LOG://r }
 			log_lines($node, $position, qr/LOG:  distlock/)), <<'EOT' =~ s/\n\z//r,
 "first" ended
+"first" ended
+"first" started
 "first" started
 "later" started
 "postgres" ended
 "postgres" ended
+"postgres" ended
+"postgres" started
 "postgres" started
 "postgres" started
 EOT
