@@ -23,7 +23,8 @@ psql stops where it loses its connection:
                          transaction, command); ttl in ms
   shown CALL FENCE       this fence was shown: may be undone yet
   got CALL FENCE         the grant is committed, as its client knows
-  not CALL               it was refused or undone
+  refused CALL           it was
+  not CALL               it was undone
   prepared CALL          likewise, as a prepared transaction
   do CALL WHAT           the next thing that is asked: extend, release
   extended CALL UNTIL    the end of the lease, in microseconds
@@ -203,13 +204,15 @@ works they know to be committed.
 
 package DistlockClerk::Group;
 
+use Time::HiRes qw(time);
+
 my @MODES = qw(on on remote_apply on local off);
 
 sub new
 {
 	my ($class, $history, $place, %options) = @_;
 	my $self = bless {
-		history => $history, place => $place, size => delete $options{size},
+		history => $history, place => $place, size => delete $options{size}, began => time,
 		options => \%options, clerks => [], acknowledged => 0, turn => int rand @MODES }, $class;
 
 	# Nobody gets what has been left to a prepared transaction.
@@ -252,6 +255,7 @@ sub end
 	$_->end for @{ $self->{clerks} };
 	$self->{clerks} = [];
 	$self->{acknowledged} += $self->total - $before;
+	$self->{history}->worked_for(time - $self->{began});
 	return;
 }
 
@@ -288,7 +292,7 @@ sub call
 
 	return in_transaction(%call, quiet => 1, rand() < 0.5 ? 'transaction' : 'work') if $self->{quiet};
 	return (lease(%call), (map { use_of(%call) } 1 .. rand 4), leave(%call),
-		'\else', "\\echo not $call", '\endif')
+		'\else', "\\echo refused $call", '\endif')
 	  if $choice < 55;
 	if ($choice < 90)
 	{
@@ -357,7 +361,7 @@ sub use_of
 	my $guard = "SELECT distlock.guard('$call{key}', '$call{call}') AS again \\gset";
 
 	return ('BEGIN;', '\unset again', $guard, '\if :{?again}',
-		"\\echo shown $call{call} :again", work(%call, slowly => rand() < 0.2), '\else', 'ROLLBACK;', '\endif');
+		"\\echo shown $call{call} :again", work(%call, slowly => rand() < 0.05), '\else', 'ROLLBACK;', '\endif');
 }
 
 # Write into the table, and end the transaction; what else is to be said once it
@@ -403,7 +407,7 @@ sub in_transaction
 	}
 	return ("\\echo ask $call{call} $kind $call{key} $call{ttl}", 'BEGIN;', '\unset fence',
 		acquire($scope, %call), '\if :{?fence}', "\\echo shown $call{call} :fence", @end,
-		'\else', @not, '\endif');
+		'\else', 'ROLLBACK;', "\\echo refused $call{call}", '\endif');
 }
 
 sub command
@@ -416,7 +420,7 @@ sub command
 		"SELECT distlock.try_do_exclusively('$call{key}', '$call{ttl} ms', "
 		  . "\$\$INSERT INTO work VALUES ('$call{key}', distlock.current_fence(), '$work')\$\$) AS done \\gset",
 		'\if :{?done}', "\\echo worked $call{call} $work",
-		'\else', "\\echo not $call{call}", '\endif');
+		'\else', "\\echo refused $call{call}", '\endif');
 }
 
 1;

@@ -49,6 +49,7 @@ use warnings;
 
 use DistlockVerdict;
 use List::Util qw(max);
+use Test::More import => ['cmp_ok'];
 use Time::HiRes qw(time);
 
 # In the tables that clients write to
@@ -87,7 +88,8 @@ sub new
 		places => 0,
 		remembered => [],
 		problems => [],
-		counts => { map { $_ => 0 } qw(asked acknowledged shown works lost ambiguous resolved judged) },
+		counts => { map { $_ => 0 } qw(asked granted refused seconds acknowledged shown works lost
+			  ambiguous resolved judged) },
 	}, $class;
 }
 
@@ -272,6 +274,28 @@ sub forget_all_but
 	return;
 }
 
+=pod
+
+=head2 $history->conclude($run)
+
+Add what was counted to the figures of the run (L<DistlockTorture>), which has failed if
+that is too little.
+
+=cut
+
+sub conclude
+{
+	my ($self, $run) = @_;
+	my $counts = $self->{counts};
+
+	$run->worked($counts->{seconds}, grants => $counts->{granted}, refusals => $counts->{refused});
+	$run->did_enough;
+	cmp_ok($counts->{$_}, '>', 0, "some were $_") for qw(acknowledged shown works judged);
+	$run->add(map { $_ => $counts->{$_} }
+		  qw(asked granted acknowledged shown works lost ambiguous resolved judged));
+	return;
+}
+
 # ---------------------------------------------------------------------------
 # What clerks write down
 # ---------------------------------------------------------------------------
@@ -304,9 +328,10 @@ sub note
 		$call->{acknowledged} = 1 if $what eq 'got';
 		$counts->{acknowledged}++ if $what eq 'got';
 	}
-	elsif ($what eq 'not')
+	elsif ($what eq 'not' || $what eq 'refused')
 	{
 		$call->{undone} = 1;
+		$counts->{refused}++ if $what eq 'refused';
 	}
 	elsif ($what eq 'prepared')
 	{
@@ -328,6 +353,7 @@ sub note
 	elsif ($what eq 'worked')
 	{
 		$call->{work}{ $more[0] }{acknowledged} = 1;
+		$counts->{granted}++ if $call->{kind} eq 'command';
 		$counts->{works}++;
 	}
 	else
@@ -348,6 +374,15 @@ sub said
 	return;
 }
 
+# Some have worked for so many seconds.
+sub worked_for
+{
+	my ($self, $seconds) = @_;
+
+	$self->{counts}{seconds} += $seconds;
+	return;
+}
+
 # A fence came to the eyes of a client.
 sub shown
 {
@@ -361,6 +396,7 @@ sub shown
 		  if $call->{fence} != $fence;
 		return;
 	}
+	$self->{counts}{granted}++;
 	$self->belongs($call, $fence);
 	$self->problem("$call->{name} was shown $fence, after $clerk->{last_fence} in the same session")
 	  if $fence <= $clerk->{last_fence};

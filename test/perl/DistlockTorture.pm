@@ -44,6 +44,9 @@ use warnings;
 use Test::More;
 use Time::HiRes qw(time);
 
+my $GRANTS = 500;         # a second, at least; on servers that watch memory, less
+my $CONTENTION = 5;       # per cent of the attempts, at least
+
 =pod
 
 =head1 METHODS
@@ -141,6 +144,45 @@ sub add
 }
 
 sub figure { return $_[0]->{figures}{ $_[1] } // 0; }
+
+=pod
+
+=head2 $run->worked($seconds, grants => ..., refusals => ..., waits => ...)
+
+In so many seconds, clients were granted so many locks, some of them (C<waits>) after
+they had to wait, and refused so many.  What was set up or awaited before and after
+does not count.
+
+=head2 $run->did_enough
+
+A run in which too little of that happened has failed: fewer than 500 grants a second,
+contention (refusals and waits among the attempts) below 5 %.
+
+=cut
+
+sub worked
+{
+	my ($self, $seconds, %counts) = @_;
+
+	$self->{worked}{seconds} += $seconds;
+	$self->{worked}{$_} += $counts{$_} for keys %counts;
+	return;
+}
+
+sub did_enough
+{
+	my ($self) = @_;
+	my ($seconds, $grants, $refusals, $waits) =
+	  map { $self->{worked}{$_} // 0 } qw(seconds grants refusals waits);
+	my $rate = $grants / ($seconds || 1);
+	my $contention = 100 * ($refusals + $waits) / (($grants + $refusals) || 1);
+	my $least = $GRANTS / $self->{slowness};
+
+	note sprintf '%d grants in %.1f s, %d a second, contention %.1f %%', $grants, $seconds, $rate, $contention;
+	cmp_ok($rate, '>=', $least, "at least $least grants a second");
+	cmp_ok($contention, '>=', $CONTENTION, "at least $CONTENTION % contention");
+	return;
+}
 
 =pod
 

@@ -38,8 +38,8 @@ my ($faketime) = glob('/usr/lib/*/faketime/libfaketime.so.1 /usr/lib{,64}/faketi
 	  . '/usr/local/lib/faketime/libfaketime.so.1');
 plan skip_all => 'libfaketime is not installed' unless $faketime && -e $faketime;
 
-my $CLERKS = 3;
-my @KEYS = map { "key_$_" } 1 .. 24;
+my $CLERKS = 8;
+my @KEYS = map { "key_$_" } 1 .. 200;
 my @OWN = map { "own_$_" } 1 .. 12;
 my @TTLS = ((20 .. 200) x 4, (1000) x 300, (20_000) x 100, (3_600_000) x 100, (40_000_000) x 50);
 
@@ -440,8 +440,7 @@ unless (is_deeply([ $history->problems ], [], 'in order, whatever the clock says
 	diag sprintf 'from %.3f to %.3f the clock was ahead by %d', $_->{from}, $_->{to} // time, $_->{offset}
 	  for @steps;
 }
-cmp_ok($history->count($_), '>', 0, "some were $_") for qw(acknowledged works judged);
 cmp_ok($run->figure($_), '>', 0, "$_") for qw(steps looks lapses events waits);
-$run->add(map { $_ => $history->count($_) } qw(asked acknowledged shown works judged));
+$history->conclude($run);
 $server->stop('immediate');
 $run->finish;
