@@ -125,9 +125,10 @@ sub start
 
 =pod
 
-=head2 $clients->working, $clients->finish
+=head2 $clients->working, $clients->stop, $clients->finish
 
-Whether they are at it; wait until they have finished, and get what they counted:
+Whether they are at it; tell them that the time is over; wait until they have finished,
+and get what they counted:
 C<operations>, C<grants>, C<refusals>, C<waits>, C<interrupts>, C<lost>, C<stuck>,
 C<seconds>, and C<errors>, a hash by SQLSTATE.  Who is at it a minute later than he
 should is stuck, too.
@@ -139,6 +140,14 @@ sub working
 	my ($self) = @_;
 
 	return eval { $self->{run}->pump_nb; 1 } && $self->{run}->pumpable;
+}
+
+sub stop
+{
+	my ($self) = @_;
+
+	eval { $self->{run}->signal('TERM') };
+	return;
 }
 
 sub finish
@@ -195,16 +204,16 @@ sub logs
 
 =pod
 
-=head2 unexpected($counts)
+=head2 unexpected($counts, ...)
 
-The errors that are no answer to what they do.
+The errors that are no answer to what they do, but for others that are expected.
 
 =cut
 
 sub unexpected
 {
-	my ($counts) = @_;
-	my %expected = map { $_ => 1 } @EXPECTED;
+	my ($counts, @more) = @_;
+	my %expected = map { $_ => 1 } @EXPECTED, @more;
 
 	return grep { !$expected{$_} && !/^08/ } sort keys %{ $counts->{errors} };
 }

@@ -79,9 +79,10 @@ my $DESCRIBED = 20;
 
 =head1 METHODS
 
-=head2 DistlockJudge->new(table => ..., forced => ..., own_token => ..., ledger => ...)
+=head2 DistlockJudge->new(table => ..., forced => ..., own_token => ..., ledger => ..., keys => qr/.../)
 
-The ledger is the name of a table, with its schema.
+The ledger is the name of a table, with its schema.  Locks of other keys, if a pattern is
+given, are somebody else's to judge.
 
 =cut
 
@@ -94,6 +95,7 @@ sub new
 		forced => pattern($options{forced}),
 		own_token => pattern($options{own_token}),
 		ledger => $options{ledger} // '',
+		keys => $options{keys} // qr/^/,
 		pattern => undef,
 		rows => {},           # by key: the row as last committed
 		lines => {},          # by key: the last line of the ledger and its fence
@@ -307,6 +309,7 @@ sub change
 		$self->worked($row) if $what eq 'INSERT';
 		return 0;
 	}
+	return 0 if $row->{key} !~ $self->{keys};
 	my $before = $self->{rows}{ $row->{key} };
 
 	if ($what eq 'DELETE')

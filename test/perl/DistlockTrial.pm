@@ -38,6 +38,9 @@ use Time::HiRes qw(time);
 
 my $ROUND = 20;           # seconds, at most
 
+# Those that the clients use
+my $KEYS = qr/^[kfs]/;
+
 # What the node of a trial needs.
 our $CONF = <<'EOC';
 shared_preload_libraries = 'distlock'
@@ -51,22 +54,25 @@ EOC
 
 =head1 METHODS
 
-=head2 DistlockTrial->new($run, $node, ...)
+=head2 DistlockTrial->new($run, $node, expected => [...], ...)
 
-More arguments are those of C<< DistlockClients->new >>.
+The SQLSTATEs are errors that clients can meet besides those of always.  More arguments
+are those of C<< DistlockClients->new >>.
 
 =cut
 
 sub new
 {
 	my ($class, $run, $node, %options) = @_;
+	my $expected = delete $options{expected} // [];
 	my $self = bless {
 		run => $run,
 		node => $node,
 		clients => DistlockClients->new(%options),
 		judge => DistlockJudge->new(table => 'distlock.lock', ledger => 'public.ledger',
-			forced => 'forced', own_token => 'shared'),
+			forced => 'forced', own_token => 'shared', keys => $KEYS),
 		witness => DistlockWitness->new,
+		expected => $expected,
 		errors => {},
 		rounds => 0,
 	}, $class;
@@ -90,24 +96,52 @@ may have lost what need not be durable.
 sub round
 {
 	my ($self, %options) = @_;
-	my ($run, $node, $clients, $judge, $witness) = @$self{qw(run node clients judge witness)};
+	my $run = $self->{run};
 	my $left = $run->seconds - $run->elapsed;
-	my $round = ++$self->{rounds};
 	my $until = time + ($left < 1 || $left > $ROUND ? $ROUND : $left);
 
-	$clients->start($node, seed => $run->seed, round => $round, seconds => $until - time);
+	$self->begin($until - time);
 	if (defined $options{meanwhile})
 	{
-		while (time < $until && $clients->working)
+		while (time < $until && $self->{clients}->working)
 		{
 			$options{meanwhile}->($until - time);
 		}
 	}
+	$self->end(crashed => $options{crashed});
+	return;
+}
+
+=pod
+
+=head2 $trial->begin($seconds), $trial->stop, $trial->end(crashed => ...)
+
+A round for who has more to do meanwhile than can be called: it takes so many seconds at
+most, or until they are told to stop.
+
+=cut
+
+sub begin
+{
+	my ($self, $seconds) = @_;
+
+	$self->{clients}->start($self->{node}, seed => $self->{run}->seed,
+		round => ++$self->{rounds}, seconds => $seconds);
+	return;
+}
+
+sub stop { return $_[0]->{clients}->stop; }
+
+sub end
+{
+	my ($self, %options) = @_;
+	my ($run, $node, $clients, $judge, $witness) = @$self{qw(run node clients judge witness)};
 	my $counts = $clients->finish;
+	my $round = $self->{rounds};
 
 	# Nobody is left to end these.
-	$node->safe_psql('postgres',
-		q{SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts \gexec});
+	$node->safe_psql('postgres', q{SELECT format('ROLLBACK PREPARED %L', gid)
+		FROM pg_prepared_xacts WHERE gid ~ '^[0-9]+[.]' \gexec});
 	await('the sessions to end, with all that they left', sub { traces($node) eq '' });
 	$judge->read_changes;
 	$witness->hear($clients->logs);
@@ -120,7 +154,8 @@ sub round
 	  or diag $judge->evidence;
 	is_deeply([ $witness->violations ], [], "round $round: it is as the clients know it")
 	  or diag $witness->evidence;
-	is_deeply([ DistlockClients::unexpected($counts) ], [], "round $round: no unexpected errors");
+	is_deeply([ DistlockClients::unexpected($counts, @{ $self->{expected} }) ], [],
+		"round $round: no unexpected errors");
 	is($counts->{stuck}, 0, "round $round: nobody got stuck while waiting");
 	return;
 }

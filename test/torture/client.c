@@ -9,7 +9,7 @@
  * Where the server is says the environment, as for psql.  Each client is a thread
  * with a connection, and connects again whenever it has lost that; with --sabotage,
  * one more cancels and terminates N of their statements a second.  With --slow,
- * nothing is sent in batches.
+ * nothing is sent in batches.  SIGTERM means that the time is over.
  *
  * The locks are of three kinds, told by the first letter of the key: of those in
  * "k" each holder has a token of its own, in "s" tokens are shared, in "f" locks
@@ -36,6 +36,7 @@
 #include "client.h"
 
 #include <getopt.h>
+#include <signal.h>
 
 int	n_clients = 8;
 double seconds = 5;
@@ -47,7 +48,7 @@ double sabotage = 0;
 bool slow = false;
 
 Client *clients;
-int64_t stop_at;
+_Atomic int64_t stop_at;
 int			at_work;
 
 /* ----------------------------------------------------------------------------
@@ -705,7 +706,8 @@ spoil(void *arg)
 			PGresult   *result = PQexec(client->connection,
 										"SELECT format('ROLLBACK PREPARED %L', gid) "
 										"FROM pg_prepared_xacts "
-										"WHERE prepared < clock_timestamp() - interval '300 ms'");
+										"WHERE gid ~ '^[0-9]+[.]' AND "
+										"prepared < clock_timestamp() - interval '300 ms'");
 
 			for (int i = 0; i < PQntuples(result); i++)
 				command(client, PQgetvalue(result, i, 0));
@@ -776,6 +778,12 @@ read_options(int argc, char **argv)
 		die("a client, a key and a second are the least");
 }
 
+static void
+stop(int signal_number)
+{
+	stop_at = 0;
+}
+
 /* How often each error was met, by all clients. */
 static void
 print_states(void)
@@ -802,6 +810,7 @@ main(int argc, char **argv)
 	clients = calloc(n_clients + 1, sizeof(Client));
 	stop_at = began + (int64_t) (seconds * 1e6);
 	at_work = n_clients;
+	signal(SIGTERM, stop);
 	for (int i = 0; i <= n_clients; i++)
 	{
 		Client	   *client = &clients[i];

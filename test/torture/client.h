@@ -80,7 +80,7 @@ extern double sabotage;
 extern bool slow;
 
 extern Client *clients;
-extern int64_t stop_at;			/* by now() */
+extern _Atomic int64_t stop_at; /* by now() */
 extern int	at_work;			/* clients that have not finished yet */
 
 /* Nobody holds anything for long: nobody waits to the end of the last of these. */
