@@ -39,7 +39,8 @@ EOC
 # end that it was told.
 $node->safe_psql('postgres', <<'EOQ');
 CREATE TABLE early (key text, told timestamptz, remaining interval);
-CREATE PROCEDURE take(client int, keys int, ttl_ms int, seed float8, seconds float8)
+CREATE PROCEDURE take(client int, keys int, ttl_ms int, seed float8, seconds float8,
+	INOUT grants bigint = 0, INOUT refusals bigint = 0)
 LANGUAGE plpgsql AS $$
 DECLARE
 	until timestamptz := clock_timestamp() + seconds * interval '1 s';
@@ -53,10 +54,15 @@ BEGIN
 	WHILE clock_timestamp() < until LOOP
 		FOR i IN 1 .. 50 LOOP
 			-- Half of them are wanted by others too.
-			key := CASE WHEN random() < 0.5 THEN 'all ' || floor(random() * keys / 20)
+			key := CASE WHEN random() < 0.5 THEN 'all ' || floor(random() * keys / 100)
 				ELSE client || ' ' || floor(random() * keys) END;
 			token := distlock.try_acquire(key, (1 + random() * ttl_ms) * interval '1 ms');
-			CONTINUE WHEN token IS NULL OR random() > 0.1;
+			IF token IS NULL THEN
+				refusals := refusals + 1;
+				CONTINUE;
+			END IF;
+			grants := grants + 1;
+			CONTINUE WHEN random() > 0.1;
 			told := clock_timestamp();
 			remaining := distlock.ttl(key, token);
 			CONTINUE WHEN remaining IS NULL;
@@ -106,7 +112,13 @@ for (my $round = 1; $run->go_on; $round++)
 		push @clients, \%client;
 	}
 	$load += $time;
-	ok($_->{run}->finish, "round $round: no error") || diag $_->{err} foreach @clients;
+	foreach my $client (@clients)
+	{
+		ok($client->{run}->finish, "round $round: no error") || diag $client->{err};
+		my ($grants, $refusals) = $client->{out} =~ /(\d+)\|(\d+)/;
+		# They work at the same time.
+		$run->worked($time / $CLIENTS, grants => $grants // 0, refusals => $refusals // 0);
+	}
 
 	# All that are left, too
 	$node->poll_query_until('postgres',
@@ -122,6 +134,7 @@ note $judge->summary;
 is($node->safe_psql('postgres', 'SELECT count(*) FROM early'), 0, 'no holder lost a lease early');
 cmp_ok($judge->count('lapses'), '>', 0, 'the worker freed leases');
 cmp_ok($judge->count('lapsed_takeovers'), '>', 0, 'leases were taken over');
+$run->did_enough;
 cmp_ok($run->figure('expiries') / $load, '>=', $EXPIRIES, "at least $EXPIRIES expiries a second");
 unlike(slurp_file($node->logfile), qr/PANIC:|TRAP:|terminated by signal|XX000/,
 	'no crash and no internal error');
