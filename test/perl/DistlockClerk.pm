@@ -195,15 +195,17 @@ sub errors
 So many clerks at a place, for each of whom another one comes when it has done; by
 turns with other settings of synchronous_commit.
 
-=head2 $group->keep_working, $group->end, $group->acknowledged
+=head2 $group->keep_working, $group->send_home, $group->end, $group->acknowledged
 
-Read what was written down, without waiting; wait for all to end; how many grants and
-works they know to be committed.
+Read what was written down, without waiting; end their sessions, and wait for all to
+end; wait for that, if their server has gone; how many grants and works they know to be
+committed.
 
 =cut
 
 package DistlockClerk::Group;
 
+use DistlockTest qw(await);
 use Time::HiRes qw(time);
 
 my @MODES = qw(on on remote_apply on local off);
@@ -245,6 +247,24 @@ sub another
 
 	return DistlockClerk->new($self->{history}, $self->{place},
 		synchronous_commit => $MODES[ $self->{turn}++ % @MODES ], %{ $self->{options} });
+}
+
+# One that was about to connect would come to all of its script.
+sub send_home
+{
+	my ($self) = @_;
+	my ($server, $dbname) = @{ $self->{place} }{qw(server dbname)};
+
+	await('clerks to go home', sub {
+		return 1 unless grep { !$_->is_done } @{ $self->{clerks} };
+		$server->safe_psql($dbname, <<'EOQ');
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE application_name = 'clerk' AND datname = current_database()
+EOQ
+		return 0;
+	});
+	$self->end;
+	return;
 }
 
 sub end

@@ -334,10 +334,7 @@ sub end_place
 {
 	my (%options) = @_;
 
-	$server->safe_psql('postgres', <<'EOQ') if $options{up};
-SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'clerk'
-EOQ
-	$group->end;
+	if ($options{up}) { $group->send_home } else { $group->end }
 	undef $group;
 	$history->leave($place, %options);
 	return;

@@ -92,15 +92,10 @@ sub end_work
 	my ($at, %options) = @_;
 	my $group = delete $groups{ $at->{serial} } or return;
 
-	if ($options{up})
-	{
-		$at->{server}->safe_psql($at->{dbname}, <<'EOQ');
-SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'clerk'
-EOQ
-	}
-	$group->end;
+	return $group->end unless $options{up};
+	$group->send_home;
 	# A database with such cannot be copied, dropped or upgraded.
-	$history->end_prepared($at) if $options{up};
+	$history->end_prepared($at);
 	return;
 }
 
