@@ -42,7 +42,7 @@ use warnings;
 use POSIX ();
 use Time::HiRes qw(time);
 
-my $CALLS = 500;    # of a script
+my $CALLS = 1000;    # of a script
 my $made = 0;
 
 # How long locks are held for, in ms.
@@ -195,11 +195,12 @@ sub errors
 So many clerks at a place, for each of whom another one comes when it has done; by
 turns with other settings of synchronous_commit.
 
-=head2 $group->keep_working, $group->send_home, $group->end, $group->acknowledged
+=head2 $group->keep_working, $group->send_home, $group->at_an_end, $group->end,
+$group->acknowledged
 
 Read what was written down, without waiting; end their sessions, and wait for all to
-end; wait for that, if their server has gone; how many grants and works they know to be
-committed.
+end; their server is going to be stopped or killed now; wait for all to end then; how
+many grants and works they know to be committed.
 
 =cut
 
@@ -255,6 +256,7 @@ sub send_home
 	my ($self) = @_;
 	my ($server, $dbname) = @{ $self->{place} }{qw(server dbname)};
 
+	$self->at_an_end;
 	await('clerks to go home', sub {
 		return 1 unless grep { !$_->is_done } @{ $self->{clerks} };
 		$server->safe_psql($dbname, <<'EOQ');
@@ -267,6 +269,14 @@ EOQ
 	return;
 }
 
+sub at_an_end
+{
+	my ($self) = @_;
+
+	$self->{ended} = time;
+	return;
+}
+
 sub end
 {
 	my ($self) = @_;
@@ -275,7 +285,7 @@ sub end
 	$_->end for @{ $self->{clerks} };
 	$self->{clerks} = [];
 	$self->{acknowledged} += $self->total - $before;
-	$self->{history}->worked_for(time - $self->{began});
+	$self->{history}->worked_for(($self->{ended} // time) - $self->{began});
 	return;
 }
 

@@ -36,7 +36,7 @@ use Test::More;
 my %SETTINGS = (
 	listen_addresses => '',
 	max_connections => 40,
-	max_prepared_transactions => 10,
+	max_prepared_transactions => 20,
 	shared_buffers => '16MB',
 	fsync => 'off',
 	autovacuum => 'off',

@@ -358,6 +358,7 @@ sub start_over
 
 	note "the server ends: $how";
 	end_sessions();
+	$group->at_an_end;
 	if ($how eq 'kill') { $server->kill } else { $server->stop($how) }
 	end_place();
 	step() if rand() < 0.5;

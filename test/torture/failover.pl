@@ -109,6 +109,7 @@ sub end_server
 	my $way = one_of(@ways);
 
 	note "$at->{serial} on " . $at->{server}->name . ": $way";
+	$groups{ $at->{serial} }->at_an_end if $groups{ $at->{serial} };
 	if ($way eq 'kill')
 	{
 		$at->{server}->kill;
