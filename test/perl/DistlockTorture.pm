@@ -178,7 +178,8 @@ sub did_enough
 	my $contention = 100 * ($refusals + $waits) / (($grants + $refusals) || 1);
 	my $least = $GRANTS / $self->{slowness};
 
-	note sprintf '%d grants in %.1f s, %d a second, contention %.1f %%', $grants, $seconds, $rate, $contention;
+	note sprintf '%d grants in %.1f s, %.1f a second, contention %.1f %%', $grants, $seconds, $rate, $contention;
+	$self->add(grants_a_second => int $rate, contention_in_per_cent => int $contention);
 	cmp_ok($rate, '>=', $least, "at least $least grants a second");
 	cmp_ok($contention, '>=', $CONTENTION, "at least $CONTENTION % contention");
 	return;
