@@ -14,6 +14,7 @@ sub outcome
 	my ($code, %environment) = @_;
 	my ($out, $err) = ('', '');
 
+	%environment = (DISTLOCK_SLOWNESS => 1, DISTLOCK_TORTURE_FULL => 0, %environment);
 	local @ENV{ keys %environment } = values %environment;
 	my $passed = IPC::Run::run(
 		[
