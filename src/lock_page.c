@@ -81,13 +81,13 @@ lock_page_visit(LockTable *table, BlockNumber page, TransactionId horizon,
 	}
 }
 
-PageWriters
+bool
 lock_page_read(LockTable *table, BlockNumber page, Snapshot snapshot,
-			   LockRowReader read, void *arg)
+			   LockRowReader read, void *arg, TransactionId *prepared)
 {
 	PageReader	reader;
 	HeapTupleData tuple;
-	PageWriters writers = WRITERS_NONE;
+	bool		at_work = false;
 	TransactionId last = InvalidTransactionId;
 
 	begin(&reader, table, page);
@@ -101,10 +101,12 @@ lock_page_read(LockTable *table, BlockNumber page, Snapshot snapshot,
 		if (!get_tuple(&reader, offset, &tuple))
 			continue;
 		writer = writer_at_work(tuple.t_data, snapshot);
-		if (TransactionIdIsValid(writer) && writer != last &&
-			writers != WRITERS_PREPARED)
+		if (TransactionIdIsValid(writer) && writer != last)
 		{
-			writers = is_prepared(writer) ? WRITERS_PREPARED : WRITERS_RUNNING;
+			at_work = true;
+			if (is_prepared(writer) && (!TransactionIdIsValid(*prepared) ||
+										TransactionIdPrecedes(writer, *prepared)))
+				*prepared = writer;
 			last = writer;
 		}
 		if (!HeapTupleSatisfiesVisibility(&tuple, snapshot, reader.buffer))
@@ -113,7 +115,7 @@ lock_page_read(LockTable *table, BlockNumber page, Snapshot snapshot,
 		read(&row, arg);
 	}
 	end(&reader);
-	return writers;
+	return at_work;
 }
 
 static void

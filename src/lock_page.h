@@ -28,19 +28,14 @@ extern void lock_page_visit(LockTable *table, BlockNumber page,
 
 typedef void (*LockRowReader) (const LockRow *row, void *arg);
 
-/* The writers of a page's versions who had not ended when a snapshot was taken. */
-typedef enum PageWriters
-{
-	WRITERS_NONE,
-	WRITERS_RUNNING,
-	WRITERS_PREPARED			/* one at least is prepared, or has just ended */
-} PageWriters;
-
 /*
- * Read each row version that the snapshot (of MVCC) sees.
+ * Read each row version that the snapshot (of MVCC) sees.  True when there are
+ * versions whose writers had not ended when the snapshot was taken.  "Prepared"
+ * becomes the oldest of those that belong to no session, being prepared or having
+ * just ended, unless it is older still.
  */
-extern PageWriters lock_page_read(LockTable *table, BlockNumber page,
-								  Snapshot snapshot, LockRowReader read,
-								  void *arg);
+extern bool lock_page_read(LockTable *table, BlockNumber page,
+						   Snapshot snapshot, LockRowReader read, void *arg,
+						   TransactionId *prepared);
 
 #endif							/* DISTLOCK_LOCK_PAGE_H */

@@ -204,7 +204,7 @@ lock_table_found_settled(LockTable *table, TransactionId horizon)
 TransactionId
 lock_table_horizon(LockTable *table)
 {
-	return GetOldestNonRemovableTransactionId(table->table);
+	return mirror_marks_horizon(GetOldestNonRemovableTransactionId(table->table));
 }
 
 void
@@ -261,7 +261,8 @@ lock_table_delete_found(LockTable *table)
 						   GetCurrentCommandId(true), InvalidSnapshot,
 						   InvalidSnapshot, false, &failure, false) != TM_Ok)
 		return false;
-	mirror_marks_note_deleted(ItemPointerGetBlockNumber(&table->slot->tts_tid));
+	mirror_marks_note_deleted(ItemPointerGetBlockNumber(&table->slot->tts_tid),
+							  HeapTupleHeaderGetRawXmin(found_tuple(table)->t_data));
 	FAIL_POINT("row_deleted");
 
 	/*

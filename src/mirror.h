@@ -30,11 +30,12 @@ extern void mirror_free(Mirror *mirror);
 extern void mirror_note(Mirror *mirror, const PageMarks *marks, bool gap);
 
 /*
- * Is it connected, and sends what changes; has it pages to read, now or when
- * somebody has ended a prepared transaction?
+ * Is it connected, and sends what changes; has it pages to read; the oldest
+ * transaction that it has found prepared there, if any.
  */
 extern bool mirror_is_sending(const Mirror *mirror);
 extern bool mirror_is_behind(const Mirror *mirror);
+extern TransactionId mirror_prepared(const Mirror *mirror);
 
 /* Something went wrong here: claim, and send everything, anew. */
 extern void mirror_begin_anew(Mirror *mirror);

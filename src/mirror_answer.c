@@ -183,6 +183,7 @@ answer_claim(Mirror *mirror, RedisReply *reply)
 	page_marks_set_all(&mirror->all);
 	page_marks_clear(&mirror->compared);
 	later_marks_clear(&mirror->at_work);
+	mirror->prepared = InvalidTransactionId;
 	later_marks_clear(&mirror->refused);
 	later_marks_clear(&mirror->sessions);
 	mirror->rounds = 0;

@@ -132,8 +132,14 @@ mirror_is_sending(const Mirror *mirror)
 bool
 mirror_is_behind(const Mirror *mirror)
 {
-	return mirror_is_sending(mirror) &&
-		(has_to_read(mirror) || page_marks_any(&mirror->prepared));
+	return mirror->phase == PHASE_CLAIMING ||
+		(mirror_is_sending(mirror) && has_to_read(mirror));
+}
+
+TransactionId
+mirror_prepared(const Mirror *mirror)
+{
+	return mirror_is_sending(mirror) ? mirror->prepared : InvalidTransactionId;
 }
 
 void
@@ -390,9 +396,11 @@ work(Mirror *mirror)
 		return;
 	}
 
-	later_marks_move(&mirror->at_work, now, &mirror->changed);
-	later_marks_move(&mirror->refused, now, &mirror->changed);
-	later_marks_move(&mirror->sessions, now, &mirror->changed);
+	/* Who is still at work there will be found to be. */
+	if (later_marks_move(&mirror->at_work, now, &mirror->changed))
+		mirror->prepared = InvalidTransactionId;
+	(void) later_marks_move(&mirror->refused, now, &mirror->changed);
+	(void) later_marks_move(&mirror->sessions, now, &mirror->changed);
 	if (mirror->look_due <= now)
 	{
 		mirror->look = true;

@@ -10,6 +10,8 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
+
 #include "mirror_marks.h"
 
 /* The pages that this transaction has written, and where among the words. */
@@ -17,6 +19,7 @@ static uint32 written[DIRTY_WORDS];
 static int	first_word = DIRTY_WORDS;
 static int	last_word = -1;
 
+static void set(pg_atomic_uint32 *where, uint32 value);
 static DatabaseSlot *set_marks(void);
 static DatabaseSlot *mirrored_slot(void);
 
@@ -77,16 +80,27 @@ mirror_marks_take(DatabaseSlot *slot, PageMarks *marks)
 	{
 		if (pg_atomic_read_u32(&slot->mirror_dirty[i]) == 0)
 			continue;
-		mirror_marks_set_behind(slot, true);
+		set(&slot->mirror_behind, true);
 		marks->words[i] = pg_atomic_exchange_u32(&slot->mirror_dirty[i], 0);
 	}
 }
 
 void
-mirror_marks_set_behind(DatabaseSlot *slot, bool behind)
+mirror_marks_set_behind(DatabaseSlot *slot, bool behind, TransactionId prepared)
 {
-	if (pg_atomic_read_u32(&slot->mirror_behind) != behind)
-		(void) pg_atomic_exchange_u32(&slot->mirror_behind, behind);
+	/* At no time does it seem to have seen all, and to wait for nobody. */
+	if (behind)
+		set(&slot->mirror_behind, true);
+	set(&slot->mirror_prepared, prepared);
+	if (!behind)
+		set(&slot->mirror_behind, false);
+}
+
+static void
+set(pg_atomic_uint32 *where, uint32 value)
+{
+	if (pg_atomic_read_u32(where) != value)
+		(void) pg_atomic_exchange_u32(where, value);
 }
 
 bool
@@ -97,23 +111,47 @@ mirror_marks_take_gap(DatabaseSlot *slot)
 }
 
 void
-mirror_marks_note_deleted(BlockNumber page)
+mirror_marks_note_deleted(BlockNumber page, TransactionId writer)
 {
 	DatabaseSlot *slot;
 	uint32		bit = page % DIRTY_BITS;
-	bool		marked;
+	bool		unseen;
+	TransactionId prepared;
 
 	pg_memory_barrier();
 	slot = mirrored_slot();
 	if (slot == NULL)
 		return;
-	marked = (pg_atomic_read_u32(&slot->mirror_dirty[bit / 32]) &
+	unseen = (pg_atomic_read_u32(&slot->mirror_dirty[bit / 32]) &
 			  ((uint32) 1 << (bit % 32))) != 0;
-	/* In this order: the worker is behind before it takes the mark. */
+
+	/*
+	 * In this order: the worker is behind before it takes the mark, and says
+	 * for whom it waits before it is not behind any more.
+	 */
 	pg_read_barrier();
-	if (marked || pg_atomic_read_u32(&slot->mirror_behind) != 0)
+	unseen = unseen || pg_atomic_read_u32(&slot->mirror_behind) != 0;
+	pg_read_barrier();
+	prepared = pg_atomic_read_u32(&slot->mirror_prepared);
+	if (unseen || (TransactionIdIsValid(prepared) &&
+				   !TransactionIdPrecedes(writer, prepared)))
 		(void) pg_atomic_exchange_u32(&slot->mirror_gap, 1);
 }
+
+TransactionId
+mirror_marks_horizon(TransactionId horizon)
+{
+	DatabaseSlot *slot = mirrored_slot();
+	TransactionId prepared = InvalidTransactionId;
+
+	if (slot != NULL)
+		prepared = pg_atomic_read_u32(&slot->mirror_prepared);
+	if (TransactionIdIsValid(prepared) &&
+		TransactionIdPrecedes(prepared, horizon))
+		return prepared;
+	return horizon;
+}
+
 
 bool
 mirror_marks_behind(void)

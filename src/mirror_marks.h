@@ -26,9 +26,15 @@
  * before, Redis would keep it.  Who deletes one sees whether its page may not have
  * been read since: it is marked, or the worker is "behind", which it says before
  * it takes marks, and until it has read what they stand for.  There is a "gap"
- * then, which the worker fills by reconciling.  Nobody says that COMMIT PREPARED has
- * released a lock, but PREPARE has set the mark before: who takes it finds the
- * transaction prepared, and stays "behind" until it has found it to have ended.
+ * then, which the worker fills by reconciling.
+ *
+ * COMMIT PREPARED sets no mark.  But PREPARE has: the worker, who reads the page,
+ * finds the transaction prepared, and says so ("prepared", the oldest of such) before it
+ * is not behind any more, and until it has read the page again and found it to have
+ * ended.  It is behind as well from its claim to the end of reading all pages, when it
+ * finds those that were prepared before.  What a transaction as young as that has
+ * written is not deleted (the horizon of those who purge is no younger), and if it is,
+ * since the horizon is from before, that is a gap, too.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,9 +46,14 @@
 /* Of whoever writes a row: it is on this page. */
 extern void mirror_marks_note(BlockNumber page);
 
-/* Of whoever deletes a row: it was on this page; is it better left for later? */
-extern void mirror_marks_note_deleted(BlockNumber page);
+/*
+ * Of whoever deletes a row: the page that it was on, and who wrote it; is it better
+ * left for later?  The horizon before which what was written may be deleted, for one
+ * that goes without a mirror.
+ */
+extern void mirror_marks_note_deleted(BlockNumber page, TransactionId writer);
 extern bool mirror_marks_behind(void);
+extern TransactionId mirror_marks_horizon(TransactionId horizon);
 
 /* At the events of transactions: nothing here can fail. */
 extern void mirror_marks_at_commit(void);
@@ -50,11 +61,13 @@ extern void mirror_marks_at_abort(void);
 
 /*
  * For the worker: say whether there is a mirror; take the marks (a, b); say
- * whether something that they stand for has not been read; and was there a gap?
+ * whether something that they stand for has not been read, and which prepared
+ * transaction is awaited, if any; and was there a gap?
  */
 extern void mirror_marks_want(DatabaseSlot *slot, bool wanted);
 extern void mirror_marks_take(DatabaseSlot *slot, PageMarks *marks);
-extern void mirror_marks_set_behind(DatabaseSlot *slot, bool behind);
+extern void mirror_marks_set_behind(DatabaseSlot *slot, bool behind,
+									TransactionId prepared);
 extern bool mirror_marks_take_gap(DatabaseSlot *slot);
 
 #endif							/* DISTLOCK_MIRROR_MARKS_H */

@@ -105,7 +105,8 @@ struct Mirror
 
 	/* Pages to be read again later. */
 	LaterMarks	at_work;		/* a transaction is at work there */
-	PageMarks	prepared;		/* ... and nobody will say when it commits */
+	TransactionId prepared;		/* the oldest of those of which nobody will
+								 * say that they commit */
 	LaterMarks	refused;		/* a lock was refused there */
 	LaterMarks	sessions;		/* of locks that are to be renewed */
 

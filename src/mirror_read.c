@@ -167,7 +167,6 @@ read_marked(LockTable *table, Reading *reading)
 			mirror->changed.words[i] &= ~mask;
 			mirror->all.words[i] &= ~mask;
 			mirror->compared.words[i] &= ~mask;
-			mirror->prepared.words[i] &= ~mask;
 
 			for (BlockNumber page = i * 32 + bit; page < pages;
 				 page += DIRTY_BITS)
@@ -191,17 +190,13 @@ static void
 read_page(LockTable *table, Reading *reading)
 {
 	Mirror	   *mirror = reading->mirror;
-	PageWriters writers;
 	ListCell   *cell;
 
 	reading->rows = NIL;
-	writers = lock_page_read(table, reading->page, GetActiveSnapshot(), read_row,
-							 reading);
-	if (writers != WRITERS_NONE)
+	if (lock_page_read(table, reading->page, GetActiveSnapshot(), read_row,
+					   reading, &mirror->prepared))
 		later_marks_set(&mirror->at_work, reading->page,
 						steady_now() + LOOK_AGAIN);
-	if (writers == WRITERS_PREPARED)
-		page_marks_set(&mirror->prepared, reading->page);
 	foreach(cell, reading->rows)
 		treat(reading, lfirst(cell));
 	if (reading->compare)

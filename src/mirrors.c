@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
@@ -74,6 +75,7 @@ mirrors_work(void)
 	bool		wanted = false;
 	bool		behind = false;
 	bool		gap;
+	TransactionId prepared = InvalidTransactionId;
 
 	for (int i = 0; i < num_mirrors; i++)
 		wanted = mirror_is_sending(mirrors[i]) || wanted;
@@ -89,10 +91,17 @@ mirrors_work(void)
 	}
 	for (int i = 0; i < num_mirrors; i++)
 	{
+		TransactionId oldest;
+
 		more = mirror_step(mirrors[i]) || more;
 		behind = mirror_is_behind(mirrors[i]) || behind;
+		oldest = mirror_prepared(mirrors[i]);
+		if (!TransactionIdIsValid(prepared) ||
+			(TransactionIdIsValid(oldest) &&
+			 TransactionIdPrecedes(oldest, prepared)))
+			prepared = oldest;
 	}
-	mirror_marks_set_behind(slot, behind);
+	mirror_marks_set_behind(slot, behind, prepared);
 	mirror_check_step(slot, mirrors, num_mirrors);
 	return more;
 }
@@ -110,7 +119,7 @@ mirrors_failed(const char *reason)
 	for (int i = 0; i < num_mirrors; i++)
 		mirror_fail(mirrors[i], reason);
 	mirror_check_stop();
-	mirror_marks_set_behind(slot, false);
+	mirror_marks_set_behind(slot, false, InvalidTransactionId);
 }
 
 /*
@@ -188,7 +197,7 @@ start(void)
 		num_mirrors = i + 1;
 	}
 	slot->num_mirrors = num_mirrors;
-	mirror_marks_set_behind(slot, false);
+	mirror_marks_set_behind(slot, false, InvalidTransactionId);
 	mirror_marks_want(slot, num_mirrors > 0);
 }
 

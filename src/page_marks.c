@@ -27,14 +27,6 @@ page_marks_set_all(PageMarks *marks)
 }
 
 void
-page_marks_set(PageMarks *marks, BlockNumber page)
-{
-	uint32		bit = page % DIRTY_BITS;
-
-	marks->words[bit / 32] |= (uint32) 1 << (bit % 32);
-}
-
-void
 page_marks_clear(PageMarks *marks)
 {
 	memset(marks, 0, sizeof(PageMarks));
@@ -50,7 +42,9 @@ page_marks_add(PageMarks *marks, const uint32 *more)
 void
 later_marks_set(LaterMarks *later, BlockNumber page, int64 due)
 {
-	page_marks_set(&later->marks, page);
+	uint32		bit = page % DIRTY_BITS;
+
+	later->marks.words[bit / 32] |= (uint32) 1 << (bit % 32);
 	later->due = Min(later->due, due);
 }
 
@@ -61,11 +55,12 @@ later_marks_clear(LaterMarks *later)
 	later->due = NEVER;
 }
 
-void
+bool
 later_marks_move(LaterMarks *later, int64 now, PageMarks *marks)
 {
 	if (later->due > now)
-		return;
+		return false;
 	page_marks_add(marks, later->marks.words);
 	later_marks_clear(later);
+	return true;
 }

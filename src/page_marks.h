@@ -27,7 +27,6 @@ typedef struct LaterMarks
 #define NEVER PG_INT64_MAX
 
 extern bool page_marks_any(const PageMarks *marks);
-extern void page_marks_set(PageMarks *marks, BlockNumber page);
 extern void page_marks_set_all(PageMarks *marks);
 extern void page_marks_clear(PageMarks *marks);
 extern void page_marks_add(PageMarks *marks, const uint32 *more);
@@ -36,7 +35,7 @@ extern void page_marks_add(PageMarks *marks, const uint32 *more);
 extern void later_marks_set(LaterMarks *later, BlockNumber page, int64 due);
 extern void later_marks_clear(LaterMarks *later);
 
-/* If it is time, all of them are to be read now. */
-extern void later_marks_move(LaterMarks *later, int64 now, PageMarks *marks);
+/* If it is time, all of them are to be read now; is it? */
+extern bool later_marks_move(LaterMarks *later, int64 now, PageMarks *marks);
 
 #endif							/* DISTLOCK_PAGE_MARKS_H */

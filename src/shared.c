@@ -210,6 +210,7 @@ shared_clear_slot(DatabaseSlot *slot)
 	pg_atomic_write_u32(&slot->mirror_wanted, 0);
 	pg_atomic_write_u32(&slot->mirror_changed, 0);
 	pg_atomic_write_u32(&slot->mirror_behind, 0);
+	pg_atomic_write_u32(&slot->mirror_prepared, InvalidTransactionId);
 	pg_atomic_write_u32(&slot->mirror_gap, 0);
 	for (int i = 0; i < DIRTY_WORDS; i++)
 	{
@@ -418,6 +419,7 @@ initialize(void *memory)
 		pg_atomic_init_u32(&slot->mirror_wanted, 0);
 		pg_atomic_init_u32(&slot->mirror_changed, 0);
 		pg_atomic_init_u32(&slot->mirror_behind, 0);
+		pg_atomic_init_u32(&slot->mirror_prepared, InvalidTransactionId);
 		pg_atomic_init_u32(&slot->mirror_gap, 0);
 		for (int j = 0; j < DIRTY_WORDS; j++)
 		{

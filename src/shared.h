@@ -155,6 +155,7 @@ typedef struct DatabaseSlot
 	pg_atomic_uint32 mirror_wanted;
 	pg_atomic_uint32 mirror_changed;
 	pg_atomic_uint32 mirror_behind;
+	pg_atomic_uint32 mirror_prepared;	/* a TransactionId */
 	pg_atomic_uint32 mirror_gap;
 	pg_atomic_uint32 mirror_dirty[DIRTY_WORDS];
 

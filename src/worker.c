@@ -124,8 +124,13 @@ distlock_worker_main(Datum database)
 											  InvalidOid, 0);
 	worker_fix_settings();
 	enter(DatumGetObjectId(database));
-	/* The launcher may have read them before the postmaster, whose we have. */
-	ConfigReloadPending = true;
+
+	/*
+	 * The launcher may know better than the postmaster, whose settings we
+	 * have.
+	 */
+	if (!setting_worker)
+		ConfigReloadPending = true;
 	/* This is how lock_timeout comes, too. */
 	pqsignal(SIGINT, StatementCancelHandler);
 

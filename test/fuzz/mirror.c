@@ -226,18 +226,18 @@ lock_table_copy_text(const text *value)
 	return memcpy(palloc(VARSIZE_ANY(value)), value, VARSIZE_ANY(value));
 }
 
-PageWriters
+bool
 lock_page_read(LockTable *lock_table, BlockNumber page, Snapshot snapshot,
-			   LockRowReader read, void *arg)
+			   LockRowReader read, void *arg, TransactionId *prepared)
 {
 	for (int i = 0; i < ROWS_PER_PAGE; i++)
 	{
 		if (table[page][i].there)
 			read(&table[page][i].row, arg);
 	}
-	if (at_work != (int) page)
-		return WRITERS_NONE;
-	return page % 2 == 0 ? WRITERS_PREPARED : WRITERS_RUNNING;
+	if (at_work == (int) page && page % 2 == 0)
+		*prepared = 1000 + page;
+	return at_work == (int) page;
 }
 
 /* ------------------------------------------------------------------- runs -- */

@@ -304,33 +304,48 @@ ok(defined await_key('purged', 0), 'released and purged: it goes');
 await('the new grant', sub { fence_of($redis->command('GET', "${prefix}purged and acquired anew")) == $anew });
 pass('... and what was granted anew shows');
 
-# No session tells the worker of COMMIT PREPARED, and the row may be gone before it
-# looks again.  It is not on the page of new rows, whose writers mark it.
+# No session tells the worker of COMMIT PREPARED, and who deletes the row must not do so
+# before it has looked again.  It is not on the page of new rows, whose writers mark it.
+sub restart_worker
+{
+	$session->query('SELECT distlock.stop_worker()');
+	$session->query('SELECT distlock.start_worker()');
+	await_connected($session);
+	return;
+}
+
 change_setting($session, 'distlock.purge_after', '0');
 my %purges = (
 	'a session' => sub { acquire("new $_", '1 h') foreach 1 .. 100 },
 	'purge()' => sub { $session->query('CALL distlock.purge()') });
-foreach my $who (sort keys %purges)
+foreach my $case (map { ([ $_, 0 ], [ $_, 1 ]) } sort keys %purges)
 {
-	my $key = "purged by $who";
+	my ($who, $new_worker) = @$case;
+	my $name = "purged by $who" . ($new_worker ? ', new worker' : '');
 
-	acquire($key, '1 h');
+	acquire($name, '1 h');
+	await_key($name, 1);
 	$session->query(<<"EOQ");
-SELECT distlock.acquire_with_token('$who, full ' || i, 'mine', '1 h', owner => repeat('x', 200))
+SELECT distlock.acquire_with_token('$name, full ' || i, 'mine', '1 h', owner => repeat('x', 200))
 FROM generate_series(1, 200) i
 EOQ
-	$session->query("BEGIN; SELECT distlock.release('$key', 'mine'); PREPARE TRANSACTION 'p'");
-	acquire("$who, last", '1 h');
-	await_key("$who, last", 1);
-	is($session->query(<<"EOQ"), '2', "$key: not on the page of new rows");
-SELECT count(DISTINCT (ctid::text::point)[0]) FROM distlock.lock WHERE key IN ('$key', '$who, last')
+	$session->query("BEGIN; SELECT distlock.release('$name', 'mine'); PREPARE TRANSACTION 'p'");
+	restart_worker() if $new_worker;
+	acquire("$name, last", '1 h');
+	await_key("$name, last", 1);
+	is($session->query(<<"EOQ"), '2', "$name: not on the page of new rows");
+SELECT count(DISTINCT (ctid::text::point)[0]) FROM distlock.lock WHERE key IN ('$name', '$name, last')
 EOQ
+	$worker = await_worker($session, 'postgres');
 	kill('STOP', $worker) == 1 or die 'could not stop the worker';
 	$session->query("COMMIT PREPARED 'p'");
 	$purges{$who}->();
-	note "$key: rows left: " . $session->query("SELECT count(*) FROM distlock.lock WHERE key = '$key'");
 	kill('CONT', $worker) == 1 or die 'could not continue the worker';
-	ok(defined await_key($key, 0), "$key: it goes");
+	ok(defined await_key($name, 0), "$name: it goes");
+	await('the row to be purged', sub {
+		$purges{$who}->();
+		return $session->query("SELECT count(*) FROM distlock.lock WHERE key = '$name'") eq '0';
+	});
 }
 change_setting($session, 'distlock.purge_after', '10 s');
 
