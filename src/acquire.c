@@ -54,6 +54,7 @@
 #include "purge.h"
 #include "session_lock.h"
 #include "stats.h"
+#include "text_bytes.h"
 #include "token.h"
 #include "wait.h"
 
@@ -638,13 +639,8 @@ refuse_held(const LockRow *row, TimestampTz now, Refusal *refusal)
 
 	refusal->reason = row->scope == SCOPE_SESSION &&
 		session_lock_is_own(row->fence) ? REFUSED_OWN_SESSION : REFUSED_HELD;
-	refusal->owner = NULL;
-	if (row->owner != NULL)
-	{
-		/* The row may be in a buffer that is about to be let go of. */
-		refusal->owner = palloc(VARSIZE_ANY(row->owner));
-		memcpy(refusal->owner, row->owner, VARSIZE_ANY(row->owner));
-	}
+	/* The row may be in a buffer that is about to be let go of. */
+	refusal->owner = text_copy(row->owner);
 	refusal->pid = row->pid;
 	end = holder_end(row);
 	refusal->remaining = end == DT_NOEND ? -1 : end <= now ? 0 : end - now;

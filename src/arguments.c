@@ -17,6 +17,7 @@
 #include "duration.h"
 #include "key.h"
 #include "settings.h"
+#include "text_bytes.h"
 #include "token.h"
 
 static bool is_word(const text *value, const char *word);
@@ -98,12 +99,12 @@ argument_text(FunctionCallInfo fcinfo, int number, const char *name,
 	if (PG_ARGISNULL(number))
 		return NULL;
 	value = PG_GETARG_TEXT_PP(number);
-	if (VARSIZE_ANY_EXHDR(value) > max_bytes)
+	if (text_size(value) > max_bytes)
 		ereport(ERROR,
 				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
 				 errmsg("%s is too long", name),
 				 errdetail("It has %d bytes; the limit is %d bytes.",
-						   (int) VARSIZE_ANY_EXHDR(value), max_bytes)));
+						   text_size(value), max_bytes)));
 	return value;
 }
 
@@ -171,6 +172,6 @@ is_word(const text *value, const char *word)
 {
 	size_t		length = strlen(word);
 
-	return VARSIZE_ANY_EXHDR(value) == length &&
-		memcmp(VARDATA_ANY(value), word, length) == 0;
+	return text_size(value) == length &&
+		memcmp(text_bytes(value), word, length) == 0;
 }

@@ -37,6 +37,7 @@
 #include "lock_table.h"
 #include "purge.h"
 #include "stats.h"
+#include "text_bytes.h"
 #include "token.h"
 
 /* Hold *, in TopTransactionContext, in the order of the calls. */
@@ -54,7 +55,6 @@ static int	deepest_release = 0;
 
 static Hold **bucket(const LockKey *key);
 static Hold *find(HoldKind kind, const LockKey *key, const text *token);
-static text *copy(const text *value);
 static int	compare_holds(const ListCell *a, const ListCell *b);
 static void touch(LockTable *table, const Hold *hold);
 
@@ -66,8 +66,8 @@ hold_add(HoldKind kind, const LockKey *key, const text *token, int64 ttl,
 	Hold	   *hold = palloc(sizeof(Hold));
 
 	hold->kind = kind;
-	key_from_stored(&hold->key, copy(key->value));
-	hold->token = copy(token);
+	key_from_stored(&hold->key, text_copy(key->value));
+	hold->token = text_copy(token);
 	hold->ttl = ttl;
 	hold->fence = fence;
 	hold->idle = false;
@@ -328,13 +328,4 @@ find(HoldKind kind, const LockKey *key, const text *token)
 			return hold;
 	}
 	return NULL;
-}
-
-static text *
-copy(const text *value)
-{
-	text	   *result = palloc(VARSIZE_ANY(value));
-
-	memcpy(result, value, VARSIZE_ANY(value));
-	return result;
 }

@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 
 #include "key.h"
+#include "text_bytes.h"
 
 /* Keeps our hashes apart from those of others; any number does. */
 #define KEY_HASH_SEED UINT64CONST(0x646973746c6f636b)
@@ -22,7 +23,7 @@
 void
 key_init(LockKey *key, text *value)
 {
-	int			len = VARSIZE_ANY_EXHDR(value);
+	int			len = text_size(value);
 
 	if (len == 0)
 		ereport(ERROR,
@@ -41,8 +42,8 @@ void
 key_from_stored(LockKey *key, text *value)
 {
 	key->value = value;
-	key->bytes = VARDATA_ANY(value);
-	key->len = VARSIZE_ANY_EXHDR(value);
+	key->bytes = text_bytes(value);
+	key->len = text_size(value);
 	key->hash = hash_bytes_extended((const unsigned char *) key->bytes,
 									key->len, KEY_HASH_SEED);
 }

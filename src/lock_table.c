@@ -59,6 +59,7 @@
 #include "relations.h"
 #include "schedule.h"
 #include "shared.h"
+#include "text_bytes.h"
 #include "token.h"
 
 /* Where this session last saw or wrote rows, by the hashes of their keys. */
@@ -401,7 +402,7 @@ lock_table_keys_with_token(LockTable *table, const text *token)
 		lock_shape_read(&row, table->slot->tts_values,
 						table->slot->tts_isnull);
 		if (row.token != NULL && token_equal(row.token, token))
-			keys = lappend(keys, lock_table_copy_text(row.key));
+			keys = lappend(keys, text_copy(row.key));
 	}
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
@@ -431,7 +432,7 @@ lock_table_keys_with_hash(LockTable *table, const uint64 *hashes, int nhashes)
 		{
 			if (hashes[i] == key.hash)
 			{
-				keys = lappend(keys, lock_table_copy_text(row.key));
+				keys = lappend(keys, text_copy(row.key));
 				break;
 			}
 		}
@@ -640,22 +641,9 @@ static void
 copy_texts(LockRow *row)
 {
 	row->key = NULL;
-	row->token = lock_table_copy_text(row->token);
-	row->owner = lock_table_copy_text(row->owner);
+	row->token = text_copy(row->token);
+	row->owner = text_copy(row->owner);
 	row->data = NULL;
-}
-
-/* A copy of a detoasted text; NULL of NULL. */
-text *
-lock_table_copy_text(const text *value)
-{
-	text	   *copy;
-
-	if (value == NULL)
-		return NULL;
-	copy = palloc(VARSIZE_ANY(value));
-	memcpy(copy, value, VARSIZE_ANY(value));
-	return copy;
 }
 
 static void

@@ -125,9 +125,6 @@ extern BlockNumber lock_table_pages(LockTable *table);
 /* Raise 55000: the table is not as the extension made it. */
 pg_noreturn extern void lock_table_error_unfit(void);
 
-/* A copy of a detoasted text; NULL of NULL. */
-extern text *lock_table_copy_text(const text *value);
-
 /* Call once when the library is loaded. */
 extern void lock_table_init(void);
 

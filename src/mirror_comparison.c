@@ -12,6 +12,7 @@
 #include "utils/timestamp.h"
 
 #include "mirror_comparison.h"
+#include "text_bytes.h"
 
 static HTAB *new_set(MemoryContext context);
 static uint64 hash_key(const char *redis_key, int redis_length);
@@ -45,7 +46,7 @@ mirror_comparison_add(MirrorComparison *comparison, const text *key,
 					  const char *redis_key, int redis_length,
 					  TimestampTz until, int64 ms, bool doubtful)
 {
-	int			key_length = VARSIZE_ANY_EXHDR(key);
+	int			key_length = text_size(key);
 	ComparedLock *lock = MemoryContextAlloc(comparison->context,
 											offsetof(ComparedLock, keys) +
 											key_length + redis_length);
@@ -55,7 +56,7 @@ mirror_comparison_add(MirrorComparison *comparison, const text *key,
 	lock->doubtful = doubtful;
 	lock->key_length = key_length;
 	lock->redis_length = redis_length;
-	memcpy(lock->keys, VARDATA_ANY(key), key_length);
+	memcpy(lock->keys, text_bytes(key), key_length);
 	memcpy(lock->keys + key_length, redis_key, redis_length);
 	mirror_comparison_expect(comparison, redis_key, redis_length);
 	return lock;

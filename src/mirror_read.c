@@ -29,6 +29,7 @@
 #include "redis_key.h"
 #include "row_json.h"
 #include "steady_clock.h"
+#include "text_bytes.h"
 
 /* A step ends after the page on which it has come to either. */
 #define ROWS_PER_STEP 512
@@ -222,9 +223,9 @@ read_row(const LockRow *row, void *arg)
 
 	read = palloc(sizeof(ReadRow));
 	read->row = *row;
-	read->row.key = lock_table_copy_text(row->key);
-	read->row.token = lock_table_copy_text(row->token);
-	read->row.owner = lock_table_copy_text(row->owner);
+	read->row.key = text_copy(row->key);
+	read->row.token = text_copy(row->token);
+	read->row.owner = text_copy(row->owner);
 	read->row.data = NULL;
 	read->key_hash = key.hash;
 	reading->rows = lappend(reading->rows, read);
@@ -257,8 +258,8 @@ hash_rest(const LockRow *row)
 	uint32		hash = 0;
 
 	if (row->owner != NULL)
-		hash = hash_bytes((const unsigned char *) VARDATA_ANY(row->owner),
-						  VARSIZE_ANY_EXHDR(row->owner));
+		hash = hash_bytes((const unsigned char *) text_bytes(row->owner),
+						  text_size(row->owner));
 	if (row->scope == SCOPE_SESSION)
 		hash = hash_combine(hash, hash_bytes((const unsigned char *) &row->ttl,
 											 sizeof(row->ttl)));
@@ -400,8 +401,8 @@ set_value(Write *write, const LockRow *row, TimestampTz end)
 
 	if (setting_redis_value == MIRROR_VALUE_TOKEN)
 	{
-		write->value = VARDATA_ANY(row->token);
-		write->length = VARSIZE_ANY_EXHDR(row->token);
+		write->value = text_bytes(row->token);
+		write->length = text_size(row->token);
 		return;
 	}
 	initStringInfo(&value);

@@ -15,6 +15,7 @@
 #include "distlock.h"
 #include "mirror_settings.h"
 #include "redis_key.h"
+#include "text_bytes.h"
 
 static const RedisAddresses no_addresses = {0};
 
@@ -133,7 +134,7 @@ mirror_settings_define(void)
 bool
 mirror_settings_want(const text *key)
 {
-	size_t		length = VARSIZE_ANY_EXHDR(key);
+	size_t		length = text_size(key);
 
 	if (*wanted_prefixes == '\0')
 		return true;
@@ -141,7 +142,7 @@ mirror_settings_want(const text *key)
 		 prefix += strlen(prefix) + 1)
 	{
 		if (strlen(prefix) <= length &&
-			memcmp(VARDATA_ANY(key), prefix, strlen(prefix)) == 0)
+			memcmp(text_bytes(key), prefix, strlen(prefix)) == 0)
 			return true;
 	}
 	return false;

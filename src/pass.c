@@ -43,6 +43,7 @@
 #include "schedule.h"
 #include "settings.h"
 #include "stats.h"
+#include "text_bytes.h"
 
 /* A step ends after the page on which it has come to either. */
 #define ROWS_PER_STEP 100
@@ -432,8 +433,8 @@ add_candidate(Look *look, CandidateKind kind, const LockRow *row)
 
 	candidate->kind = kind;
 	candidate->row = *row;
-	candidate->row.key = lock_table_copy_text(row->key);
-	candidate->row.owner = lock_table_copy_text(row->owner);
+	candidate->row.key = text_copy(row->key);
+	candidate->row.owner = text_copy(row->owner);
 	/* Not NULL says that it is held; nobody needs to know more. */
 	candidate->row.token = row->token != NULL ? candidate->row.key : NULL;
 	candidate->row.data = NULL;

@@ -43,6 +43,7 @@
 #include "purge.h"
 #include "session_lock.h"
 #include "settings.h"
+#include "text_bytes.h"
 
 /* At most so many pages at a commit, however many rows were added. */
 #define PAGES_PER_COMMIT 8
@@ -256,7 +257,7 @@ sweep_row(const LockRow *row, bool pending, bool settled, void *arg)
 	if (!settled || (!of_session && row->expires_at > sweep->ended_before))
 		return;
 	candidate = palloc(sizeof(Candidate));
-	candidate->key = lock_table_copy_text(row->key);
+	candidate->key = text_copy(row->key);
 	candidate->session_fence = of_session ? row->fence : 0;
 	sweep->candidates = lappend(sweep->candidates, candidate);
 }

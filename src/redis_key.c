@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "redis_key.h"
+#include "text_bytes.h"
 
 /* The book of a mirror, see README.mirror.md. */
 #define BOOK_PREFIX "distlock-mirror:"
@@ -96,8 +97,8 @@ redis_key_append(StringInfo out, const char *template, const char *database,
 		if (which == PLACE_DATABASE)
 			append_database(out, database);
 		else if (which == PLACE_KEY && key != NULL)
-			appendBinaryStringInfo(out, VARDATA_ANY(key),
-								   VARSIZE_ANY_EXHDR(key));
+			appendBinaryStringInfo(out, text_bytes(key),
+								   text_size(key));
 		else if (which == PLACE_INDEX && key != NULL)
 			appendStringInfo(out, "%d", index);
 		else

@@ -11,6 +11,7 @@
 
 #include "distlock.h"
 #include "fail_point.h"
+#include "text_bytes.h"
 #include "token.h"
 
 #define RANDOM_BYTES_PER_TOKEN	16
@@ -62,7 +63,7 @@ token_generate(void)
 void
 token_check(const text *token)
 {
-	int			len = VARSIZE_ANY_EXHDR(token);
+	int			len = text_size(token);
 
 	if (len == 0)
 		ereport(ERROR,
@@ -82,12 +83,12 @@ token_check(const text *token)
 bool
 token_equal(const text *a, const text *b)
 {
-	int			len = VARSIZE_ANY_EXHDR(a);
-	const char *x = VARDATA_ANY(a);
-	const char *y = VARDATA_ANY(b);
+	int			len = text_size(a);
+	const char *x = text_bytes(a);
+	const char *y = text_bytes(b);
 	unsigned char difference = 0;
 
-	if (len != VARSIZE_ANY_EXHDR(b))
+	if (len != text_size(b))
 		return false;
 	for (int i = 0; i < len; i++)
 		difference |= x[i] ^ y[i];

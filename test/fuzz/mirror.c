@@ -218,14 +218,6 @@ lock_table_storage(LockTable *lock_table)
 	return storage;
 }
 
-text *
-lock_table_copy_text(const text *value)
-{
-	if (value == NULL)
-		return NULL;
-	return memcpy(palloc(VARSIZE_ANY(value)), value, VARSIZE_ANY(value));
-}
-
 bool
 lock_page_read(LockTable *lock_table, BlockNumber page, Snapshot snapshot,
 			   LockRowReader read, void *arg, TransactionId *prepared)
