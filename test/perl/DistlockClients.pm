@@ -21,6 +21,7 @@ package DistlockClients;
 use strict;
 use warnings;
 
+use DistlockTest qw(situation);
 use FindBin;
 use IPC::Run ();
 use PostgreSQL::Test::Utils;
@@ -157,7 +158,7 @@ sub finish
 
 	$self->{timeout}->start($self->{patience});
 	eval { $self->{run}->finish; 1 }
-	  or die "the clients do not come to an end: $@", eval { $self->situation } // $@;
+	  or die "the clients do not come to an end: $@", eval { situation($self->{node}, 'postgres') } // $@;
 	$self->{run}->result == 0 or die "the clients have failed: $self->{err}";
 	foreach my $line (split /\n/, $self->{out})
 	{
@@ -173,18 +174,6 @@ sub finish
 		}
 	}
 	return \%counts;
-}
-
-# What the sessions are at, for who has to find out why they are stuck.
-sub situation
-{
-	my ($self) = @_;
-
-	return join "\n", map { $_, $self->{node}->safe_psql('postgres', $_) }
-	  'SELECT pid, backend_type, state, wait_event, now() - query_start, pg_blocking_pids(pid), query FROM pg_stat_activity',
-	  'SELECT gid, now() - prepared, transaction FROM pg_prepared_xacts',
-	  q{SELECT pid, virtualtransaction, locktype, classid, objid, objsubid, mode, granted FROM pg_locks WHERE locktype <> 'virtualxid'},
-	  'SELECT * FROM distlock.waiters';
 }
 
 =pod

@@ -15,8 +15,9 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(new_node session sqlstate await await_waiters hold_key let_go_of_key queue_up
-  draw stop_walwriter crash start_again traces connected);
+our @EXPORT = qw(new_node session sqlstate await await_at await_waiters hold_key let_go_of_key
+  queue_up draw stop_walwriter crash start_again traces connected);
+our @EXPORT_OK = qw(situation);
 
 # A server that is up and has distlock in its database "postgres".  The
 # parameters are those of PostgreSQL::Test::Cluster's init, and:
@@ -85,6 +86,28 @@ sub await
 		usleep(10_000);
 	}
 	return;
+}
+
+# As await(); when it takes too long, with what the sessions of a server are at.
+sub await_at
+{
+	my ($node, $dbname, $what, $condition) = @_;
+
+	return if eval { await($what, $condition); 1 };
+	my $error = $@;
+	die $error, eval { situation($node, $dbname) } // $@;
+}
+
+# For who has to find out why somebody is stuck
+sub situation
+{
+	my ($node, $dbname) = @_;
+
+	return join "\n", map { $_, $node->safe_psql($dbname, $_) }
+	  'SELECT pid, backend_type, state, wait_event, now() - query_start, pg_blocking_pids(pid), query FROM pg_stat_activity',
+	  'SELECT gid, now() - prepared, transaction FROM pg_prepared_xacts',
+	  q{SELECT pid, virtualtransaction, locktype, classid, objid, objsubid, mode, granted FROM pg_locks WHERE locktype <> 'virtualxid'},
+	  'SELECT * FROM distlock.waiters';
 }
 
 # Wait until so many wait for the key.

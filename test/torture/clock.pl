@@ -27,7 +27,7 @@ use DistlockClerk;
 use DistlockHistory;
 use DistlockListener;
 use DistlockServers;
-use DistlockTest qw(await await_waiters session);
+use DistlockTest qw(await await_at session);
 use DistlockTorture;
 use List::Util qw(max);
 use PostgreSQL::Test::Utils;
@@ -406,7 +406,7 @@ while ($run->go_on)
 	my $acknowledged = $group->acknowledged;
 
 	step();
-	await('work', sub {
+	await_at($server->node, 'postgres', 'work', sub {
 		$group->keep_working;
 		check_waiter();
 		return $group->acknowledged >= $acknowledged + 10;

@@ -31,7 +31,7 @@ use lib "$FindBin::RealBin/../perl";
 use DistlockClerk;
 use DistlockHistory;
 use DistlockServers;
-use DistlockTest qw(await stop_walwriter);
+use DistlockTest qw(await await_at stop_walwriter);
 use DistlockTorture;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -79,7 +79,7 @@ sub work
 
 	begin_work(@places);
 	$until{ $_->{serial} } = $groups{ $_->{serial} }->acknowledged + $count for @places;
-	await('work', sub {
+	await_at($places[0]{server}->node, $places[0]{dbname}, 'work', sub {
 		$_->keep_working for values %groups;
 		return !grep { $groups{$_}->acknowledged < $until{$_} } keys %until;
 	});
