@@ -16,7 +16,7 @@ use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(preloaded pids await_worker await_no_worker await_launcher
   worker_state await_state await_as_expected leave_to_lapse await_freed
-  log_position log_lines change_setting steadfast);
+  stop_resting log_position log_lines change_setting steadfast);
 
 # Configuration of a server that has distlock preloaded.
 sub preloaded
@@ -142,6 +142,20 @@ sub await_freed
 SELECT EXISTS (SELECT FROM distlock.lock WHERE token IS NOT NULL AND key LIKE 'lapse %')
 EOQ
 	return 1;
+}
+
+# Stop a process (SIGSTOP) while it sleeps and has nothing that others could wait for.
+sub stop_resting
+{
+	my ($pid) = @_;
+
+	await("process $pid to rest", sub {
+		my $sleeps = !-r "/proc/$pid/status" || slurp_file("/proc/$pid/status") =~ /^State:\s+S/m;
+		my $waits_for_lock = -r "/proc/$pid/wchan" && slurp_file("/proc/$pid/wchan") =~ /futex/;
+
+		return $sleeps && !$waits_for_lock && kill('STOP', $pid);
+	});
+	return;
 }
 
 # The log is read from here on.

@@ -340,7 +340,7 @@ mirrored('... but then');
 # With nobody there to take it away it goes by itself.
 $session->query("SELECT distlock.acquire('alone', '1 s')");
 mirrored('another');
-kill('STOP', await_worker($session, 'postgres')) == 1 or die 'could not stop the worker';
+stop_resting(await_worker($session, 'postgres'));
 await('the key to go', sub { !defined value_of('alone') });
 ok(1, 'without the worker, too');
 kill('CONT', await_worker($session, 'postgres')) == 1 or die 'could not continue the worker';

@@ -377,7 +377,7 @@ is($session->fails("SELECT * FROM distlock.mirror_check('$_')"), '22023', "bad t
   foreach '0', '-1 s', '1 month';
 
 my $worker = await_worker($session, 'postgres');
-kill('STOP', $worker) == 1 or die 'could not stop the worker';
+stop_resting($worker);
 is($session->fails("SELECT * FROM distlock.mirror_check('300 ms')"), '55000', 'the worker does not answer in time');
 like($session->stderr, qr/DETAIL|HINT/, '... with a word about it');
 $session->query("SET statement_timeout = '300 ms'");

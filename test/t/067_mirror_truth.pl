@@ -295,7 +295,7 @@ ok(defined await_key('again', 0), '... until it is committed');
 acquire($_, '1 h') foreach 'purged', 'purged and acquired anew';
 await_key($_, 1) foreach 'purged', 'purged and acquired anew';
 my $worker = await_worker($session, 'postgres');
-kill('STOP', $worker) == 1 or die 'could not stop the worker';
+stop_resting($worker);
 release($_) foreach 'purged', 'purged and acquired anew';
 purge('purged', 'purged and acquired anew');
 my $anew = acquire('purged and acquired anew', '1 h');
@@ -337,7 +337,7 @@ EOQ
 SELECT count(DISTINCT (ctid::text::point)[0]) FROM distlock.lock WHERE key IN ('$name', '$name, last')
 EOQ
 	$worker = await_worker($session, 'postgres');
-	kill('STOP', $worker) == 1 or die 'could not stop the worker';
+	stop_resting($worker);
 	$session->query("COMMIT PREPARED 'p'");
 	$purges{$who}->();
 	kill('CONT', $worker) == 1 or die 'could not continue the worker';

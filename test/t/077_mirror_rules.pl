@@ -188,7 +188,7 @@ my ($worker) = $session->query("SELECT pid FROM pg_stat_activity WHERE backend_t
 my ($epoch, $counter, $system) = split / /, $client->command('HGET', $book, '');
 
 catch_up();
-kill('STOP', $worker) == 1 or die 'could not stop the worker';
+stop_resting($worker);
 acquire('late');
 $client->command('HSET', $book, '', sprintf('%019d %s %s', $epoch + 1, $counter, $system));
 kill('CONT', $worker);
