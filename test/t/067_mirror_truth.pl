@@ -315,8 +315,9 @@ sub restart_worker
 }
 
 change_setting($session, 'distlock.purge_after', '0');
+my $new = 0;
 my %purges = (
-	'a session' => sub { acquire("new $_", '1 h') foreach 1 .. 100 },
+	'a session' => sub { acquire('new ' . ++$new, '1 h') foreach 1 .. 100 },
 	'purge()' => sub { $session->query('CALL distlock.purge()') });
 foreach my $case (map { ([ $_, 0 ], [ $_, 1 ]) } sort keys %purges)
 {
