@@ -65,9 +65,10 @@ sub receive
 		die 'timed out: nothing received' unless defined $timeout;
 		return 0;
 	}
-	my $received = time();
 	sysread($self->{socket}, $self->{buffer}, 65536, length $self->{buffer})
 	  or die 'the server has closed the connection';
+	# Not before, since what comes meanwhile is read, too.
+	my $received = time();
 
 	while (length $self->{buffer} >= 5)
 	{

@@ -92,10 +92,10 @@ is(told($listener), 'expiring cut, expired cut', 'a lease that was cut short');
 
 # While the row is being changed nobody knows whether to warn; others on the
 # page are warned of once nevertheless.
-acquire('changing', '600 ms');
-acquire('undone', '600 ms');
-acquire('steady', '700 ms');
 my $changer = session($node);
+acquire('changing', '1600 ms');
+acquire('undone', '1600 ms');
+acquire('steady', '1700 ms');
 $changer->query(<<'EOQ');
 BEGIN;
 SELECT distlock.extend('changing', 'mine', '1 h');
