@@ -428,7 +428,8 @@ while ($run->go_on)
 if (Test::More->builder->is_passing)
 {
 	take($_) for grep { !$own{$_} && !(defined $waiter && $waiter->{key} eq $_) } @OWN;
-	await('events', sub { check_events(); return !%lost });
+	eval { await('events', sub { check_events(); return !%lost }); 1 }
+	  or die 'not announced: ', join(', ', map { "$_ until $lost{$_}{expires}" } sort keys %lost), "; $@";
 	await('the last waiter', sub { check_waiter(); return !defined $waiter });
 }
 end_sessions();
