@@ -230,7 +230,7 @@ sub lose
 
 	$run->add(lapses => 1);
 	$steps_since_lapse = 0;
-	$lost{"$key $own->{fence}"} = $own unless $announced{"$key $own->{fence}"};
+	$lost{"$key $own->{fence}"} = $own unless $own->{untold} || $announced{"$key $own->{fence}"};
 	fail("$key: the next call does not say that it was lost")
 	  if query_fails("SELECT distlock.guard('$key', '$own->{token}')") ne 'LK001';
 	return;
@@ -318,6 +318,9 @@ sub begin_sessions
 	$listener = DistlockListener->new(host => $node->host, port => $node->port,
 		user => scalar getpwuid($<), dbname => 'postgres');
 	%announced = %lost = ();
+	# What has ended before it listened, when the server had just started, it was not told.
+	my %there = map { $_ => 1 } split /\n/, query("SELECT token FROM distlock.lock WHERE token LIKE 'own %'");
+	$_->{untold} = 1 for grep { !$there{ $_->{token} } } values %own;
 	return;
 }
 
