@@ -104,9 +104,8 @@ lock_page_read(LockTable *table, BlockNumber page, Snapshot snapshot,
 		if (TransactionIdIsValid(writer) && writer != last)
 		{
 			at_work = true;
-			if (is_prepared(writer) && (!TransactionIdIsValid(*prepared) ||
-										TransactionIdPrecedes(writer, *prepared)))
-				*prepared = writer;
+			if (is_prepared(writer))
+				*prepared = TransactionIdOlder(*prepared, writer);
 			last = writer;
 		}
 		if (!HeapTupleSatisfiesVisibility(&tuple, snapshot, reader.buffer))

@@ -142,16 +142,12 @@ TransactionId
 mirror_marks_horizon(TransactionId horizon)
 {
 	DatabaseSlot *slot = mirrored_slot();
-	TransactionId prepared = InvalidTransactionId;
 
-	if (slot != NULL)
-		prepared = pg_atomic_read_u32(&slot->mirror_prepared);
-	if (TransactionIdIsValid(prepared) &&
-		TransactionIdPrecedes(prepared, horizon))
-		return prepared;
-	return horizon;
+	if (slot == NULL)
+		return horizon;
+	return TransactionIdOlder(horizon,
+							  pg_atomic_read_u32(&slot->mirror_prepared));
 }
-
 
 bool
 mirror_marks_behind(void)

@@ -91,15 +91,9 @@ mirrors_work(void)
 	}
 	for (int i = 0; i < num_mirrors; i++)
 	{
-		TransactionId oldest;
-
 		more = mirror_step(mirrors[i]) || more;
 		behind = mirror_is_behind(mirrors[i]) || behind;
-		oldest = mirror_prepared(mirrors[i]);
-		if (!TransactionIdIsValid(prepared) ||
-			(TransactionIdIsValid(oldest) &&
-			 TransactionIdPrecedes(oldest, prepared)))
-			prepared = oldest;
+		prepared = TransactionIdOlder(prepared, mirror_prepared(mirrors[i]));
 	}
 	mirror_marks_set_behind(slot, behind, prepared);
 	mirror_check_step(slot, mirrors, num_mirrors);

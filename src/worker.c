@@ -125,10 +125,7 @@ distlock_worker_main(Datum database)
 	worker_fix_settings();
 	enter(DatumGetObjectId(database));
 
-	/*
-	 * The launcher may know better than the postmaster, whose settings we
-	 * have.
-	 */
+	/* The postmaster's, which we have, may be older than the launcher's. */
 	if (!setting_worker)
 		ConfigReloadPending = true;
 	/* This is how lock_timeout comes, too. */

@@ -465,8 +465,8 @@ copy_sources()
 		as_user tar -C "$to" --no-same-owner -xf -
 }
 
-# In $SOURCES, or else $WORK/src.  The arguments are for make.  with_llvm=no: bitcode for the JIT is of no use
-# to us and takes another compiler.
+# In $SOURCES, or else $WORK/src.  The arguments are for make.  with_llvm=no: bitcode
+# for the JIT is of no use to us and takes another compiler.
 # shellcheck disable=SC2120
 build_and_install()
 {

@@ -112,13 +112,15 @@ for (my $round = 1; $run->go_on; $round++)
 		push @clients, \%client;
 	}
 	$load += $time;
+	my ($grants, $refusals) = (0, 0);
 	foreach my $client (@clients)
 	{
 		ok($client->{run}->finish, "round $round: no error") || diag $client->{err};
-		my ($grants, $refusals) = $client->{out} =~ /(\d+)\|(\d+)/;
-		# They work at the same time.
-		$run->worked($time / $CLIENTS, grants => $grants // 0, refusals => $refusals // 0);
+		next unless $client->{out} =~ /(\d+)\|(\d+)/;
+		$grants += $1;
+		$refusals += $2;
 	}
+	$run->worked($time, grants => $grants, refusals => $refusals);
 
 	# All that are left, too
 	$node->poll_query_until('postgres',
