@@ -56,6 +56,9 @@ static Oid	only_database;
 static SharedState *shared;
 static TimestampTz look_at = 0; /* when to look at pg_database again */
 
+/* Since when no worker could be registered; 0: the last one could. */
+static TimestampTz no_place_since = 0;
+
 /* What has been reported and has not changed since. */
 static bool no_place_reported = false;
 static bool no_slot_reported = false;
@@ -76,6 +79,7 @@ static void begin_to_start(Database *database);
 static void watch_start(Database *database);
 static void watch_run(Database *database);
 static void worker_ended(Database *database, WorkerEnd end);
+static bool is_place_expected(void);
 static void report_no_place(void);
 static void report_no_slot(void);
 static void sleep_until_needed(void);
@@ -463,13 +467,13 @@ begin_to_start(Database *database)
 		MemoryContextSwitchTo(saved);
 		if (registered)
 		{
+			no_place_since = 0;
 			no_place_reported = false;
 			database_change(database, DATABASE_STARTING);
 		}
 		else
 		{
 			database->handle = NULL;
-			report_no_place();
 			worker_ended(database, END_NO_PLACE);
 		}
 	}
@@ -587,7 +591,13 @@ worker_ended(Database *database, WorkerEnd end)
 			database_rest(database, LONGEST_PAUSE);
 			break;
 		case END_NO_PLACE:
-			database_rest(database, RETRY_NO_PLACE);
+			if (is_place_expected())
+				database_rest(database, RETRY_WANTED);
+			else
+			{
+				report_no_place();
+				database_rest(database, RETRY_NO_PLACE);
+			}
 			break;
 		case END_NO_SLOT:
 			report_no_slot();
@@ -603,6 +613,20 @@ worker_ended(Database *database, WorkerEnd end)
 			look_at = 0;
 			break;
 	}
+}
+
+/*
+ * No worker could be registered.  Is it too early to say that there are too few
+ * places?
+ */
+static bool
+is_place_expected(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (no_place_since == 0 || no_place_since > now)
+		no_place_since = now;
+	return now < no_place_since + PATIENCE_FOR_PLACE;
 }
 
 static void

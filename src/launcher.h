@@ -10,6 +10,13 @@
 
 #include "compat.h"
 
+/*
+ * How long no worker could be registered before it is said that there are too
+ * few places, in microseconds: a process that has ended leaves its place when
+ * the postmaster has seen it, and that of a busy machine takes its time.
+ */
+#define PATIENCE_FOR_PLACE (2 * USECS_PER_SEC)
+
 /* Call from _PG_init while the server starts: one for all databases. */
 extern void launcher_register(void);
 

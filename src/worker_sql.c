@@ -27,7 +27,6 @@
 
 /* How long to wait for a worker to start or to end. */
 #define PATIENCE (10 * USECS_PER_SEC)
-#define PATIENCE_FOR_PLACE USECS_PER_SEC
 #define LOOK_EVERY_MS 10
 
 DISTLOCK_FUNCTION(distlock_start_worker);
@@ -201,7 +200,6 @@ wait_for_start(DatabaseSlot *slot)
 					 errhint("Start it in another transaction than the one that creates the extension.")));
 		if (state == WORKER_ENDED && end == END_NO_PLACE)
 		{
-			/* One that has just ended leaves its place a moment later. */
 			if (GetCurrentTimestamp() > until - PATIENCE + PATIENCE_FOR_PLACE)
 				error_no_place();
 			shared_ask_launcher();

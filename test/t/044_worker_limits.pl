@@ -73,9 +73,23 @@ is(worker_state($admin, 'two'), 'failed', 'the view shows it');
 $one->query('SELECT distlock.stop_worker()');
 ok(await_worker($admin, 'two'), 'a worker is stopped: the other comes by itself');
 is($one->fails('SELECT distlock.start_worker()'), '53400', '... and there is no place for the first');
+await('another line in the log', sub { log_lines($node, 0, qr/LOG:  distlock cannot/) == 2 });
 $two->query('DROP EXTENSION distlock');
 await_no_worker($admin, 'two');
 is($one->query('SELECT distlock.start_worker()'), 't', '... until the extension is dropped there');
+
+# A process that has ended leaves its place when the postmaster has seen that.
+my ($postmaster) = split /\n/, slurp_file($node->data_dir . '/postmaster.pid');
+kill('STOP', $postmaster) == 1 or die 'could not stop the postmaster';
+my $waited = eval {
+	$one->query('SELECT distlock.stop_worker()');
+	$one->send('SELECT distlock.start_worker()');
+	await_state($admin, 'one', 'failed');
+	1;
+};
+kill('CONT', $postmaster) == 1 or die 'could not continue the postmaster';
+die $@ unless $waited;
+is($one->result, 't', 'a place that is about to be left is waited for');
 is(scalar log_lines($node, 0, qr/LOG:  distlock cannot/), 2, 'a line in the log for each time');
 $_->quit foreach $admin, $one, $two;
 $node->stop;
