@@ -16,7 +16,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(new_node session sqlstate await await_at await_waiters hold_key let_go_of_key
-  queue_up draw stop_walwriter crash start_again traces connected);
+  queue_up draw stop_walwriter crash start_again is_up traces connected);
 our @EXPORT_OK = qw(situation);
 
 # A server that is up and has distlock in its database "postgres".  The
@@ -226,6 +226,15 @@ sub start_again
 		return 0;
 	});
 	return;
+}
+
+# Does it take sessions?  It may be about to start or to end: psql may have gone
+# then before it has read what to do, which is an error of whoever writes to it.
+sub is_up
+{
+	my ($node) = @_;
+
+	return (eval { $node->psql('postgres', '', extra_params => [ '-c', 'SELECT 1' ]) } // 2) == 0;
 }
 
 # Everything that distlock keeps in the lock manager, as text; '' for nothing.

@@ -254,8 +254,7 @@ $holder = acquire_all($node);
 $fence = fence_of_resumed($holder);
 kill('KILL', $holder->pid) == 1 or die 'could not kill a backend';
 $holder->fails('SELECT 1');
-await('the server to be up again',
-	sub { ($node->psql('postgres', 'SELECT 1', on_error_die => 0))[0] == 0 });
+await('the server to be up again', sub { is_up($node) });
 reserved_for_token('death of a backend', $node, $fence);
 $holder->quit;
 

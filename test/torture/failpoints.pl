@@ -287,8 +287,7 @@ sub check
 
 	await('the server to be up', sub {
 		read_log();
-		return $ready > $reinitialized
-		  && $node->psql('postgres', 'SELECT 1') == 0;
+		return $ready > $reinitialized && is_up($node);
 	});
 	$problem->('nobody is stuck', 'a client has not come to its end') unless $ledger->stop;
 	$ledger->end_prepared;

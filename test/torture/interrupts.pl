@@ -52,10 +52,7 @@ sub signal_to
 # After the death of a process, the server ends all others and starts again.
 sub await_server
 {
-	await('the server to be up', sub {
-		# psql may lose its connection before it has read what to do.
-		return (eval { $node->psql('postgres', '', extra_params => [ '-c', 'SELECT 1' ]) } // 2) == 0;
-	});
+	await('the server to be up', sub { is_up($node) });
 	return;
 }
 
