@@ -588,7 +588,8 @@ worker_ended(Database *database, WorkerEnd end)
 			look_at = 0;
 			break;
 		case END_SWITCHED_OFF:
-			database_rest(database, LONGEST_PAUSE);
+			/* It may be on again already. */
+			database_rest(database, setting_worker ? RETRY_WANTED : LONGEST_PAUSE);
 			break;
 		case END_NO_PLACE:
 			if (is_place_expected())

@@ -97,6 +97,18 @@ await_as_expected($admin, 'postgres', 'first');
 # ---------------------------------------------------------------------------
 
 look_often(0);
+
+# On again before the launcher has seen that it was off
+my ($launcher) = pids($admin, 'launcher');
+stop_resting($launcher);
+change_setting($admin, 'distlock.worker', 'off');
+await_no_worker($admin, $_) foreach 'first', 'postgres';
+change_setting($admin, 'distlock.worker', 'on');
+my $began = time();
+kill('CONT', $launcher) == 1 or die 'could not continue the launcher';
+await_as_expected($admin, 'postgres', 'first');
+cmp_ok(time() - $began, '<', 30, 'distlock.worker is off for a moment: the workers are back after one');
+
 my $position = log_position($node);
 change_setting($admin, 'distlock.worker', 'off');
 await_no_worker($admin, $_) foreach 'first', 'postgres';
@@ -119,7 +131,7 @@ is($admin->query('SELECT distlock.start_worker()'), 'f', 'start_worker(): there 
 is($admin->query('SELECT distlock.stop_worker()'), 't', 'stop_worker(): it has gone');
 is($admin->query('SELECT state, pid IS NULL FROM distlock.worker_status WHERE database = \'postgres\''),
 	'stopped|t', '... as the view shows');
-is(scalar pids($admin, 'worker', 'postgres'), 0, '... and is true');
+becomes(sub { scalar pids($admin, 'worker', 'postgres') }, 0, '... and is true');
 is($admin->query('SELECT distlock.stop_worker()'), 'f', '... there is none to be stopped');
 look_often(1);
 $admin->query('CREATE DATABASE later TEMPLATE model');
@@ -154,23 +166,26 @@ is_deeply([ log_lines($node, 0, qr/FATAL|PANIC|ERROR|WARNING/) ], [], '... and n
 
 # What is shown of a worker between two passes
 $admin->query("SELECT distlock.force_release('key')");
+await('the first pass of each', sub { $admin->query(<<'EOQ') eq '0' });
+SELECT count(*) FROM distlock.worker_status WHERE state = 'running' AND last_pass_at IS NULL
+EOQ
 await('the worker to have done its work', sub {
 	$admin->query(<<'EOQ') eq 'idle|||Extension|t' });
 SELECT state, query, backend_xmin, wait_event_type, usename = (SELECT rolname FROM pg_authid WHERE oid = 10)
 FROM pg_stat_activity WHERE backend_type = 'distlock worker' AND datname = 'first'
 EOQ
 pass('a worker without work is idle, without query and snapshot');
-is($admin->query(<<'EOQ'), '', '... and holds no lock');
+becomes(sub { $admin->query(<<'EOQ') }, '', '... and holds no lock');
 SELECT format('%s %s %s', locktype, relation::regclass, mode) FROM pg_locks
 WHERE pid IN (SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'distlock %')
 EOQ
-is($admin->query(<<'EOQ'), '||', 'the launcher is connected to no database, and has no snapshot');
+becomes(sub { $admin->query(<<'EOQ') }, '||', 'the launcher is connected to no database, and has no snapshot');
 SELECT datname, backend_xmin, backend_xid FROM pg_stat_activity WHERE backend_type = 'distlock launcher'
 EOQ
 
 # Named where PostgreSQL lets extensions name one.
 my $events = $node->pg_version >= 17 ? 'DistlockLauncherMain DistlockWorkerMain' : 'Extension';
-is($admin->query(<<'EOQ'), $events, 'their wait events');
+becomes(sub { $admin->query(<<'EOQ') }, $events, 'their wait events');
 SELECT string_agg(DISTINCT wait_event, ' ' ORDER BY wait_event) FROM pg_stat_activity WHERE backend_type LIKE 'distlock %'
 EOQ
 
