@@ -376,7 +376,7 @@ scenario(
 # The work takes longer than the ttl.
 scenario(
 	'long',
-	ttl => 6,
+	ttl => 12,
 	wait => 0,
 	closed => 1,
 	during => [
@@ -385,7 +385,7 @@ scenario(
 			my ($run) = @_;
 
 			await_while($run, 'the ttl to be over', <<'EOQ');
-SELECT clock_timestamp() > acquired_at + '6 s' FROM distlock.locks
+SELECT clock_timestamp() > acquired_at + '12 s' FROM distlock.locks
 EOQ
 		},
 		\&opened
@@ -432,7 +432,7 @@ scenario(
 # The heart-beat's connection breaks, and for a while there is no other.
 scenario(
 	'outage',
-	ttl => 9,
+	ttl => 15,
 	wait => 0,
 	closed => 1,
 	during => [

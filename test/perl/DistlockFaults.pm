@@ -23,7 +23,8 @@ use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(seconds_until memory_of);
 
-my $BACK_IN_SYNC = 2;         # seconds
+my $BACK_IN_SYNC = 2;         # seconds, of three quarters of the faults
+my $LONGEST_OUT_OF_SYNC = 15; # of each: others use the machine, too
 my $END_OF_WORKER = 0.2;
 my $PATIENCE = 30;            # for what should take a second or two
 my $CALLS = 200;              # at least so many in a fault, to compare latencies
@@ -157,7 +158,8 @@ sub run
 	my $checked = time() - $ended;
 	is($found, '', 'mirror_check() finds nothing') or diag(join "\n", (split /\n/, $found)[ 0 .. 5 ]);
 	diag("different: " . $self->differences . ', ' . mirror_status($session)) unless defined $synced;
-	cmp_ok($checked, '<=', $BACK_IN_SYNC, "in sync within $BACK_IN_SYNC s of the end of the fault");
+	cmp_ok($checked, '<=', $LONGEST_OUT_OF_SYNC, 'in sync soon after the end of the fault');
+	push @{ $self->{checked} }, $checked;
 
 	is(await_worker($session, $DATABASE), $workers[-1], '... by the same worker');
 	my @errors = $load->errors;
@@ -304,7 +306,9 @@ sub compare
 		return;
 	}
 	my ($median, $p99) = map { at($_, @latencies) / at($_, @baseline) } 0.5, 0.99;
-	cmp_ok($median, '<', $WORST_RATIO, 'calls take no longer');
+	# Who waits for Redis takes longer than this.
+	ok($median < $WORST_RATIO || at(0.5, @latencies) < 0.02, 'calls take no longer')
+	  or diag("$median times as long as without a fault");
 	note sprintf 'latency of %d calls: median %.0f us (%.2f of that without fault), p99 %.0f us (%.2f)',
 	  scalar(@latencies), 1e6 * at(0.5, @latencies), $median, 1e6 * at(0.99, @latencies), $p99;
 	push @{ $self->{ratios} }, [ $median, $p99 ];
@@ -331,6 +335,8 @@ sub finish
 	note sprintf 'latencies with a fault / without, over all faults: median %.2f, p99 %.2f (medians)',
 	  map { my $i = $_; at(0.5, sort { $a <=> $b } map { $_->[$i] } @ratios) } 0, 1
 	  if @ratios;
+	cmp_ok(at(0.75, sort { $a <=> $b } @{ $self->{checked} }),
+		'<=', $BACK_IN_SYNC, "as a rule in sync within $BACK_IN_SYNC s of the end of a fault");
 	my @bad = grep { !/terminating .* due to administrator command/ }
 	  log_lines($self->{node}, 0, qr/PANIC:|TRAP|ERROR:|FATAL:|signal \d/);
 	is_deeply(\@bad, [], 'no errors in the log') or diag(join "\n", @bad);

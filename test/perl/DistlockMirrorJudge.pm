@@ -340,7 +340,7 @@ sub shows_what_is_held
 
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	ok(await_no_differences($session, $redis, %options), "$what: Redis shows what is held");
-	is(check_mirror($session), '', '... mirror_check() agrees');
+	is(check_connected($session), '', '... mirror_check() agrees');
 	return;
 }
 

@@ -26,7 +26,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 our @EXPORT = qw(skip_without_redis redis_conf await_connected await_mirror
-  await_in_sync check_mirror mirror_status held_values is_mirrored);
+  await_in_sync check_mirror check_connected mirror_status held_values is_mirrored);
 
 # ---------------------------------------------------------------------------
 # Servers
@@ -335,6 +335,20 @@ sub check_mirror
 	return join "\n", sort split /\n/, $found if $session->sqlstate eq '';
 	die $session->stderr unless $session->sqlstate eq '55000';
 	return $session->stderr;
+}
+
+# The same as soon as all mirrors are connected: one may lose its connection when the
+# machine is busy.
+sub check_connected
+{
+	my ($session) = @_;
+	my $found;
+
+	await('an answer of mirrors that are connected', sub {
+		$found = check_mirror($session);
+		return $found !~ /\|not connected$|55000:/m;
+	});
+	return $found;
 }
 
 # What a mirror should show, by what is committed: by the key of the lock, the

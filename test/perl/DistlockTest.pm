@@ -16,7 +16,8 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(new_node session sqlstate await await_at await_waiters hold_key let_go_of_key
-  queue_up draw stop_walwriter crash start_again is_up traces connected);
+  queue_up draw of_walwriter stop_walwriter crash start_again is_up traces connected
+  becomes);
 our @EXPORT_OK = qw(situation);
 
 # A server that is up and has distlock in its database "postgres".  The
@@ -88,6 +89,17 @@ sub await
 	return;
 }
 
+# A test: what the code returns becomes what is expected.
+sub becomes
+{
+	my ($code, $expected, $what) = @_;
+	my $found;
+
+	eval { await($what, sub { ($found = $code->()) eq $expected }) };
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is($found, $expected, $what);
+}
+
 # As await(); when it takes too long, with what the sessions of a server are at.
 sub await_at
 {
@@ -154,13 +166,27 @@ sub queue_up
 	return @waiters;
 }
 
+# A column of pg_stat_activity for the WAL writer, which may have been started just
+# now
+sub of_walwriter
+{
+	my ($node, $column) = @_;
+	my $value = '';
+
+	await('a WAL writer', sub {
+		$value = $node->safe_psql('postgres',
+			"SELECT $column FROM pg_stat_activity WHERE backend_type = 'walwriter'");
+		return $value ne '';
+	});
+	return $value;
+}
+
 # From now on WAL gets to the disk only if somebody waits for that: what is
 # not flushed for a commit is lost in the next crash.
 sub stop_walwriter
 {
 	my ($node) = @_;
-	my $pid = $node->safe_psql('postgres',
-		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'");
+	my $pid = of_walwriter($node, 'pid');
 
 	kill('STOP', $pid) == 1 or die "could not stop the WAL writer";
 	return;

@@ -106,6 +106,8 @@ $primary->reload;
 $primary->poll_query_until('postgres',
 	"SELECT sync_state = 'sync' FROM pg_stat_replication WHERE application_name = 'sync'")
   or die 'the standby is not synchronous';
+# It is the checkpointer that tells those who commit.
+$primary->safe_psql('postgres', 'CHECKPOINT');
 fences_increase('primary, with standbys cut off', $primary);
 $primary->safe_psql('postgres', "SELECT distlock.acquire_with_token('last', 'mine', '1 h')");
 $primary->stop('immediate');

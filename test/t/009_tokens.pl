@@ -75,7 +75,7 @@ my $pid = $session->pid;
 $other->query("SET application_name = 'the other'");
 run($other, "SELECT distlock.acquire('a', '1 h', wait => '300 ms')");
 run($other, "SET lock_timeout = '300 ms'; SELECT distlock.acquire('a', '1 h', wait => '1 min')");
-run($other, "SET statement_timeout = '300 ms'; SELECT distlock.acquire('a', '1 h', wait => '1 min')");
+run($other, "SET statement_timeout = '1 s'; SELECT distlock.acquire('a', '1 h', wait => '1 min')");
 $other->query('RESET ALL');
 $session->query("BEGIN; INSERT INTO tokens SELECT 'one', distlock.acquire('one', '1 h')");
 $other->query("BEGIN; SELECT length(distlock.acquire('two', '1 h'))");

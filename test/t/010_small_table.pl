@@ -81,8 +81,8 @@ EOQ
 }
 cmp_ok($sizes[3], '<=', 1.5 * $sizes[1], '... and the table does not grow')
   or diag("@sizes");
-$session->query('CALL distlock.purge()') foreach 1 .. 3;
-is(rows(), 0, 'purge() leaves no row that nobody needs');
+# Autovacuum may have a snapshot for a moment.
+becomes(sub { $session->query('CALL distlock.purge()'); rows() }, 0, 'purge() leaves no row that nobody needs');
 
 # A snapshot that is needed: in it, the lock has not been released yet, so the
 # row has to stay to tell that.
@@ -112,8 +112,9 @@ $old->query('ROLLBACK');
 # Held locks are never purged, and what is not held does not stay.
 $session->query("SELECT distlock.acquire_with_token('held', 'mine', '1 h')");
 $session->query("SELECT distlock.acquire_with_token('lapsed', 'mine', '1 ms')");
-$session->query('CALL distlock.purge()') foreach 1 .. 3;
-is($session->query('SELECT key FROM distlock.lock'), 'held', 'purge() leaves what is held');
+becomes(
+	sub { $session->query('CALL distlock.purge()'); $session->query('SELECT key FROM distlock.lock') },
+	'held', 'purge() leaves what is held');
 is($session->query("SELECT distlock.try_release('held', 'mine')"), 't', '... untouched');
 
 $_->quit foreach $session, $old;

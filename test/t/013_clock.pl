@@ -115,11 +115,11 @@ EOQ
 
 # A clock that is set back does not make a wait longer.
 my $began = time();
-$waiter->send("SELECT distlock.try_acquire('short', '1 h', wait => '2 s') IS NULL");
+$waiter->send("SELECT distlock.try_acquire('short', '1 h', wait => '6 s') IS NULL");
 await_waiters($node, 'short', 1);
 set_clock('-2d');
 is($waiter->result, 't', 'set back during a wait: it ends');
-cmp_ok(time() - $began, '<', 10, '... in time');
+cmp_ok(time() - $began, '<', 60, '... in time');
 
 # One that is set forward ends a lease, of which the waiter learns.
 $began = time();
@@ -127,7 +127,7 @@ $waiter->send("SELECT distlock.try_acquire('short', '1 h', wait => '100 s') IS N
 await_waiters($node, 'short', 1);
 set_clock('+9d');
 is($waiter->result, 't', 'set forward during a wait: the lapsed lease is granted');
-cmp_ok(time() - $began, '<', 10, '... soon');
+cmp_ok(time() - $began, '<', 60, '... soon');
 fences_increase('forward again', $session, $node);
 
 # A new incarnation of the data under a clock that is far behind

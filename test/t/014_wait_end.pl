@@ -25,11 +25,11 @@ for my $place ('head', 'middle')
 	my $session = session($node);
 
 	for my $case (
-		[ '', "SELECT distlock.try_acquire('key', '1 h', wait => '400 ms') IS NULL", '' ],
-		[ '', "SELECT distlock.acquire('key', '1 h', wait => '400 ms')", '55P03' ],
-		[ "SET statement_timeout = '400 ms'", $acquire, '57014' ],
-		[ "SET lock_timeout = '400 ms'", $acquire, '55P03' ],
-		[ "SET lock_timeout = '400 ms'", "SELECT distlock.acquire('key', '1 h', wait => '1 h')", '55P03' ])
+		[ '', "SELECT distlock.try_acquire('key', '1 h', wait => '1 s') IS NULL", '' ],
+		[ '', "SELECT distlock.acquire('key', '1 h', wait => '1 s')", '55P03' ],
+		[ "SET statement_timeout = '1 s'", $acquire, '57014' ],
+		[ "SET lock_timeout = '1 s'", $acquire, '55P03' ],
+		[ "SET lock_timeout = '1 s'", "SELECT distlock.acquire('key', '1 h', wait => '1 h')", '55P03' ])
 	{
 		my ($set, $sql, $sqlstate) = @$case;
 
@@ -40,10 +40,10 @@ for my $place ('head', 'middle')
 		my $took = time() - $began;
 
 		is($session->sqlstate . $result, $sqlstate || 't', "$place: $set $sql");
-		ok($took > 0.39 && $took < 5, '... after the time given')
+		ok($took > 0.99 && $took < 60, '... after the time given')
 		  or diag("it took $took s");
 		is($set && $session->query('SHOW ' . ($set =~ /(\w+_timeout)/)[0]),
-			$set && '400ms', '... and the setting is as before');
+			$set && '1s', '... and the setting is as before');
 	}
 
 	# A transaction goes on after a wait in vain.
@@ -59,7 +59,7 @@ EOQ
 	await_waiters($node, 'key', 0);
 	$session->quit;
 }
-is(traces($node), '', 'timeouts leave no trace');
+becomes(sub { traces($node) }, '', 'timeouts leave no trace');
 
 # A shutdown waits for nobody, neither the head nor those behind it.
 my @all = queue_up($node, 3, $acquire);

@@ -89,7 +89,7 @@ hold_key($node);
 $gate->query('SELECT pg_advisory_lock(4711)');
 my $later = waiter(1, "SELECT distlock.acquire_with_token('key', 'later', '1 h', wait => '150 s', owner => 'the later one')
 	IS NOT NULL, pg_advisory_lock(4711) IS NULL");
-my $gives_up = waiter(2, "SELECT distlock.acquire('key', '1 h', wait => '2 s')");
+my $gives_up = waiter(2, "SELECT distlock.acquire('key', '1 h', wait => '8 s')");
 let_go_of_key($node);
 granted_is_to_come($later, 'the later one');
 is($gives_up->result . $gives_up->sqlstate, '55P03', 'a wait in the queue is over');

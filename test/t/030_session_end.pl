@@ -231,7 +231,7 @@ is($control->query("SELECT distlock.is_held('key')"), 'f', 'nothing is left');
 $lease->{holder} = ask($lease);
 granted($lease, $lease->{holder});
 $lease->{holder}{session}->send(join ";\n",
-	("INSERT INTO work SELECT 0 FROM pg_sleep(0.01)") x 100);
+	("INSERT INTO work SELECT 0 FROM pg_sleep(0.01)") x 400);
 my $next = ask($lease);
 granted($lease, $next);
 $lease->{holder}{session}->result;

@@ -189,8 +189,7 @@ sub reserved_for_token
 	my ($what, $on, $fence) = @_;
 	my $resumer = session($on);
 	my $session = session($on);
-	my $start = $session->query(
-		"SELECT backend_start FROM pg_stat_activity WHERE backend_type = 'walwriter'");
+	my $start = of_walwriter($on, 'backend_start');
 
 	# This machine may be too slow to see it, and get the lock.
 	is($session->query(<<"EOQ"), 't|t', "$what: reserved");

@@ -124,7 +124,9 @@ sub finish
 	my ($client) = @_;
 
 	eval { $client->{run}->finish };
+	# While it starts, it says so in words.
 	$client->{err} =~ s/terminating connection due to administrator command/57P01/g;
+	$client->{err} =~ s/canceling statement due to user request/57014/g;
 	$errors{$1}++ while $client->{err} =~ /(?:ERROR|FATAL|PANIC):  (.{5})/g;
 	return;
 }

@@ -57,27 +57,28 @@ for my $scopes ([ 'session', 'session' ], [ 'session', 'lease' ], [ 'lease', 'se
 # The holder wants it once more, under another token, when others wait already.
 my ($holder, $waiter) = (session($node), session($node));
 $holder->query(take('key', 'first', 'session'));
+$holder->query("SET deadlock_timeout = '1 min'");
 $waiter->send(take('key', 'waiter', 'lease'));
 await_waiters($node, 'key', 1);
 for my $scope ('lease', 'session', 'transaction')
 {
 	my $began = time();
 	is($holder->fails(take('key', 'second', $scope)), '55P03', "holder itself, scope $scope: refused");
-	cmp_ok(time() - $began, '<', 0.9, '... at once');
+	cmp_ok(time() - $began, '<', 10, '... at once');
 }
 
 # Another process with the token joins, without waiting behind those who wait
 # for it to go.
 my $sharer = session($node);
-my $longest = 0;
-for (1 .. 5)
+my @took;
+for (1 .. 9)
 {
 	my $began = time();
 	$sharer->query("SELECT distlock.acquire_with_token('key', 'first', '1 h', scope => 'session')");
-	$longest = time() - $began if time() - $began > $longest;
+	push @took, time() - $began;
 	$sharer->query('SELECT pg_advisory_unlock_all()');
 }
-cmp_ok($longest, '<', 0.15, 'who comes with the token does not wait');
+cmp_ok((sort { $a <=> $b } @took)[4], '<', 0.15, 'who comes with the token does not wait');
 $holder->query("SELECT distlock.release('key', 'first')");
 $waiter->result;
 is($waiter->sqlstate, '', 'the waiter is served');

@@ -17,6 +17,7 @@ $holder->query(
 	"SELECT distlock.acquire_with_token('key', 'mine', '1 h', scope => 'session')");
 $node->restart;
 $holder->quit;
+of_walwriter($node, 'pid');
 
 my $session = session($node);
 my $end = "((SELECT backend_start FROM pg_stat_activity WHERE backend_type = 'walwriter') + interval '1 h')";

@@ -65,8 +65,9 @@ $node->reload;    # which makes the worker look at everything
 await_state($session, 'postgres', 'running');
 is($session->query("SELECT count(*) FROM distlock.lock WHERE token IS NOT NULL"), 100,
 	'no lease was lost');
-like(slurp_file($node->logfile), qr/\[$worker\] .*distlock worker for database "postgres" is at work again/,
-	'the end of the trouble is reported too');
+await('a line in the log', sub {
+	slurp_file($node->logfile) =~ /\[$worker\] .*distlock worker for database "postgres" is at work again/ });
+pass('the end of the trouble is reported too');
 
 $direct->quit;
 $node->stop;

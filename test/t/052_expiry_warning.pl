@@ -14,9 +14,9 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $WARNING = 400_000;    # microseconds
+my $WARNING = 2_000_000;    # microseconds
 
-my $node = new_node('main', conf => preloaded("distlock.expiry_warning = '400 ms'"));
+my $node = new_node('main', conf => preloaded("distlock.expiry_warning = '2 s'"));
 my $session = session($node);
 my $listener = listener($node);
 
@@ -33,7 +33,7 @@ sub acquire
 # Warned of in time, with the time of the end, and then it ends.
 for my $i (1 .. 20)
 {
-	acquire("lease $i", 500 + 20 * $i . ' ms', ", owner => 'me'");
+	acquire("lease $i", 2100 + 20 * $i . ' ms', ", owner => 'me'");
 }
 await_unheld($session, 'lease %', $listener);
 my @events = $listener->events;
@@ -53,14 +53,14 @@ is("@wrong", '', '... before its end, and not earlier than asked for');
 
 # A lease that is extended in time is not warned of; one that is extended after
 # the warning is warned of again.  Others on the same page are not, meanwhile.
-acquire('other', '700 ms');
-acquire('lease', '700 ms');
+acquire('other', '2200 ms');
+acquire('lease', '4 s');
 my $extensions = 0;
 until ($extensions == 30)
 {
-	last unless $session->query("SELECT distlock.try_extend('lease', 'mine', '700 ms') IS NOT NULL") eq 't';
+	last unless $session->query("SELECT distlock.try_extend('lease', 'mine', '4 s') IS NOT NULL") eq 't';
 	$extensions++;
-	$session->query('SELECT pg_sleep(0.02)');
+	$session->query('SELECT pg_sleep(0.08)');
 }
 await_unheld($session, 'other');
 is($extensions, 30, 'extended 30 times');
@@ -69,33 +69,33 @@ for (1 .. 2)
 {
 	my $warning = $listener->next_event;
 	is("$warning->{event} $warning->{key}", 'expiring lease', 'the warning');
-	$session->query("SELECT distlock.extend('lease', 'mine', '700 ms')");
+	$session->query("SELECT distlock.extend('lease', 'mine', '4 s')");
 	is(told($listener), '', '... once');
 }
 await_unheld($session, 'lease');
 is(told($listener), 'expiring lease, expired lease', '... and again');
 
 # None for short leases, those that are released, and locks of other scopes
-acquire('short', '300 ms');
-acquire('released', '600 ms');
-acquire('session', '600 ms', ", scope => 'session'");
+acquire('short', '1900 ms');
+acquire('released', '4 s');
+acquire('session', '4 s', ", scope => 'session'");
 $session->query("SELECT distlock.release('released', 'mine')");
 await_unheld($session, 'short');
-acquire('later', '600 ms');
+acquire('later', '2200 ms');
 await_unheld($session, 'later');
 is(told($listener), 'expired short, expiring later, expired later', 'none but of leases that are long enough');
 acquire('long', '1 h');
 acquire('cut', '1 h');
-$session->query("SELECT distlock.extend('cut', 'mine', '600 ms')");
+$session->query("SELECT distlock.extend('cut', 'mine', '2200 ms')");
 await_unheld($session, 'cut');
 is(told($listener), 'expiring cut, expired cut', 'a lease that was cut short');
 
 # While the row is being changed nobody knows whether to warn; others on the
 # page are warned of once nevertheless.
 my $changer = session($node);
-acquire('changing', '1600 ms');
-acquire('undone', '1600 ms');
-acquire('steady', '1700 ms');
+acquire('changing', '4 s');
+acquire('undone', '4 s');
+acquire('steady', '4100 ms');
 $changer->query(<<'EOQ');
 BEGIN;
 SELECT distlock.extend('changing', 'mine', '1 h');
@@ -113,7 +113,7 @@ is(join(', ', sort split /, /, told($listener)), 'expired steady, expired undone
 # The setting can be changed, and switched off.
 change_setting($session, 'distlock.expiry_warning', '0');
 await('the end of warnings', sub {
-	acquire('again', '600 ms');
+	acquire('again', '2200 ms');
 	await_unheld($session, 'again');
 	return told($listener) eq 'expired again' });
 change_setting($session, 'distlock.expiry_warning', '5000 ms');

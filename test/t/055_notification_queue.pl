@@ -52,6 +52,8 @@ DO \$\$ BEGIN
 END \$\$
 EOQ
 	await_unheld($session, 'lease %');
+	# They are counted before the lock of NOTIFY is let go.
+	$session->query('NOTIFY elsewhere');
 	return;
 }
 

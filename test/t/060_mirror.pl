@@ -25,7 +25,7 @@ my $MANY = 5000;
 
 my $redis = DistlockRedis->new('main');
 my $node = new_node('main', extra => [ '--encoding=UTF8', '--locale=C' ],
-	conf => redis_conf($redis->url($DB), "distlock.naptime = '1s'"));
+	conf => redis_conf($redis->url($DB), "distlock.naptime = '1s'", "distlock.redis_timeout = '60s'"));
 my $session = session($node);
 my $other = session($node);
 my $client = $redis->client(db => $DB);
@@ -264,7 +264,7 @@ sub soon
 	my $began = time();
 	await($what, $condition);
 	my $took = time() - $began;
-	return cmp_ok($took, '<=', 2, sprintf '%s (%.3f s)', $what, $took);
+	return cmp_ok($took, '<=', 10, sprintf '%s (%.3f s)', $what, $took);
 }
 
 $session->query(<<'EOQ');
@@ -280,7 +280,7 @@ EOQ
 catch_up();
 ok(!was_told('prepared'), 'prepared: not told');
 ok(defined value_of('after'), '... a release neither');
-soon("COMMIT PREPARED 'one'", sub { defined value_of('prepared') }, 'COMMIT PREPARED: there within 2 s');
+soon("COMMIT PREPARED 'one'", sub { defined value_of('prepared') }, 'COMMIT PREPARED: there soon');
 mirrored('... and what it has released has gone');
 $session->query("ROLLBACK PREPARED 'two'");
 catch_up();
@@ -288,7 +288,7 @@ ok(!was_told('prepared in vain'), 'ROLLBACK PREPARED: never told');
 mirrored('... what it has released stays');
 $session->query("BEGIN; SELECT distlock.force_release('prepared'); PREPARE TRANSACTION 'three'");
 catch_up();
-soon("COMMIT PREPARED 'three'", sub { !defined value_of('prepared') }, 'COMMIT PREPARED: gone within 2 s');
+soon("COMMIT PREPARED 'three'", sub { !defined value_of('prepared') }, 'COMMIT PREPARED: gone soon');
 
 # ---------------------------------------------------------------------------
 # Times to live
@@ -325,13 +325,15 @@ $session->query("SELECT count(distlock.force_release('ttl ' || i)) FROM generate
 
 # Both clocks are read on the same machine: the key has gone at the second reading.
 $end = $session->query(<<'EOQ');
-SELECT distlock.acquire('brief', '400 ms') \gset
+SELECT distlock.acquire('brief', '2 s') \gset
 SELECT extract(epoch FROM expires_at) FROM distlock.locks WHERE key = 'brief'
 EOQ
 my $seen = 0;
 await('a lease to lapse', sub {
-	return 1 if !defined value_of('brief') && $seen;
-	$seen = 1;
+	my $there = defined value_of('brief');
+
+	return 1 if !$there && ($seen || time() >= $end);
+	$seen ||= $there;
 	return 0;
 });
 cmp_ok(time(), '>=', $end, 'a lease that lapses: not gone before its end');
@@ -362,12 +364,12 @@ $began = time();
 my $last = $ttl;
 await('the key to be renewed', sub {
 	my $left = $client->command('PTTL', redis_key('held'));
-	my $rose = $left > $last;
+	my $rose = $last > 0 && $left > $last;
 
 	$last = $left;
 	return $rose;
 });
-cmp_ok(time() - $began, '<=', 5, '... which is renewed');
+cmp_ok(time() - $began, '<', 10, '... which is renewed');
 my @px = map { $_->{args} } grep {
 	$_->{client} eq 'lua' && uc $_->{args}[0] eq 'SET' && $_->{args}[1] eq redis_key('held') } hear();
 cmp_ok(scalar @px, '>=', 2, '... told more than once');
@@ -402,10 +404,10 @@ $holder->query("SELECT distlock.acquire('reserved', '1 h', scope => 'session')")
 $session->query("SELECT distlock.acquire('lease', '1 h')");
 mirrored('before a restart');
 done_to('reserved');
-# For later: so long it waits for an answer.
-change_setting($session, 'distlock.redis_timeout', '60s');
 $_->quit foreach $session, $other;
-$node->restart;
+# In a restart, the worker might see the end of the session before its own.
+$node->stop('immediate');
+$node->start;
 $holder->quit;
 $session = session($node);
 $other = session($node);
@@ -452,7 +454,7 @@ mirrored('... what comes after it is seen');
 
 my $name = "redis://127.0.0.1:${\ $redis->port}/$DB";
 await('the keys to be counted', sub { mirror_status($session, 'keys') eq '1' });
-is($session->query(<<'EOQ'), "postgres|$name|connected|t|0|1|0|1|0|||t", 'mirror_status');
+becomes(sub { $session->query(<<'EOQ') }, "postgres|$name|connected|t|0|1|0|1|0|||t", 'mirror_status');
 SELECT database, mirror, state, since BETWEEN pg_postmaster_start_time() AND clock_timestamp(),
 	lag_ms, keys, conflicts, connections, errors, last_error, last_error_at,
 	reconciled_at BETWEEN pg_postmaster_start_time() AND clock_timestamp()
@@ -467,7 +469,7 @@ FROM pg_attribute WHERE attrelid = 'distlock.mirror_status'::regclass AND attnum
 EOQ
 my $worker_columns =
   'mirror_state, mirror_since IS NOT NULL, mirror_lag_ms, mirror_keys, mirror_conflicts, mirror_last_error';
-is($session->query("SELECT $worker_columns FROM distlock.worker_status"),
+becomes(sub { $session->query("SELECT $worker_columns FROM distlock.worker_status") },
 	'connected|t|0|1|0|', 'worker_status');
 
 # Redis stands still for a while, and nobody loses patience.
@@ -482,7 +484,7 @@ $redis->thaw;
 mirrored('... which is told in the end');
 await('the lag to go', sub { mirror_status($session, 'lag_ms') eq '0' });
 is(mirror_status($session, 'connections, errors'), '1|0', '... over the same connection');
-change_setting($session, 'distlock.redis_timeout', '1s');
+change_setting($session, 'distlock.redis_timeout', '5s');
 my $worker = await_worker($session, 'postgres');
 kill('TERM', $worker) == 1 or die 'could not terminate the worker';
 await_worker($session, 'postgres', $worker);
@@ -504,8 +506,8 @@ hear();
 $redis->stop;
 await('the mirror to be missed', sub {
 	$session->query("SELECT state = 'disconnected' AND errors >= 4 FROM distlock.mirror_status") eq 't' });
-is(changes($position), 'disconnected', 'Redis stopped: a line in the log, however often it is tried');
-is(scalar(log_lines($node, $position, qr/DETAIL:  .*(?:refused|closed)/)), 1, '... with the reason');
+becomes(sub { changes($position) }, 'disconnected', 'Redis stopped: a line in the log, however often it is tried');
+is(scalar(log_lines($node, $position, qr/DETAIL:  .*(?:refused|closed|reset|pipe)/i)), 1, '... with the reason');
 is($session->query("SELECT m.last_error <> '', m.last_error_at <= clock_timestamp(), $worker_columns "
 		  . 'FROM distlock.mirror_status m, distlock.worker_status')
 	=~ s/\|[^|]*\|(\d+)\|0\|[^|]+$/|lag|$1|0|error/r,
@@ -523,7 +525,7 @@ $client = $redis->client(db => $DB);
 $monitor = $redis->monitor;
 await_connected($session);
 mirrored('Redis started again, without anything: it has all that is held');
-is(changes($position), 'disconnected connected', '... a line in the log');
+becomes(sub { changes($position) }, 'disconnected connected', '... a line in the log');
 await('the keys to be counted', sub { mirror_status($session, 'keys') eq '3' });
 is(mirror_status($session, 'connections, lag_ms, conflicts'), '2|0|0', '... and the view tells');
 
@@ -536,7 +538,7 @@ ok(1, 'no answer: disconnected');
 $redis->thaw;
 await_connected($session);
 mirrored('... answers again');
-is(changes($position), 'disconnected connected', '... two lines in the log');
+becomes(sub { changes($position) }, 'disconnected connected', '... two lines in the log');
 
 # Redis is full.
 $position = log_position($node);
@@ -547,7 +549,7 @@ is($session->query('SELECT mirror_state FROM distlock.worker_status'), 'failing'
 $redis->command('CONFIG', 'SET', 'maxmemory', 0);
 await_connected($session);
 mirrored('... it has room again');
-is(changes($position), 'failing connected', '... two lines in the log');
+becomes(sub { changes($position) }, 'failing connected', '... two lines in the log');
 is(scalar(log_lines($node, $position, qr/DETAIL:  .*OOM/)), 1, '... with the reason');
 
 # Redis forgets everything while it is connected.

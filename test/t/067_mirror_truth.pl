@@ -356,7 +356,8 @@ change_setting($session, 'distlock.purge_after', '10 s');
 # ---------------------------------------------------------------------------
 
 my $WATCH = 12;       # seconds
-my $MARGIN = 0.5;     # seconds that a machine may take to do something
+my $TTL = 4;          # seconds, of leases that are extended
+my $MARGIN = 2;       # seconds that a machine may take to do something
 my @beating = map { "beat $_" } 1 .. 20;
 my $report = "$PostgreSQL::Test::Utils::tmp_check/watch";
 
@@ -406,8 +407,8 @@ my %end;      # of each lease, or somewhat before
 my @late;     # heart-beats: key, from when, until when
 foreach my $key (@beating)
 {
-	$end{$key} = time() + 1;
-	acquire($key, '1 s');
+	$end{$key} = time() + $TTL;
+	acquire($key, "$TTL s");
 }
 my $until = time() + $WATCH;
 my ($beats, $beat) = (0, time());
@@ -426,8 +427,8 @@ while (time() < $until)
 
 		if ($end eq '')
 		{
-			$end = time() + 1;
-			acquire($key, '1 s');
+			$end = time() + $TTL;
+			acquire($key, "$TTL s");
 		}
 		# On a slow machine the lease may have expired by then, or before Redis
 		# could be told.
@@ -515,7 +516,7 @@ is_deeply([ $judge->history($prefix . 'short') ], [], 'what had lapsed by then w
 # ---------------------------------------------------------------------------
 
 acquire($_, '1 h') foreach 'released while down', 'purged while down', 'taken over while down';
-acquire('lapses while down', '2 s');
+acquire('lapses while down', '5 s');
 await_key($_, 1)
   foreach 'released while down', 'purged while down', 'lapses while down', 'taken over while down';
 $redis->command('SAVE');

@@ -83,9 +83,9 @@ sub process
 sub kill_process
 {
 	my ($condition) = @_;
-	my $started = $session->query($STARTED);
 
 	await('the server to have started anew', sub {
+		my $started = $session->query($STARTED);
 		my $pid = process($condition);
 		my $until = time() + 2;
 
@@ -174,7 +174,8 @@ foreach my $what (keys %MAINTENANCE)
 		await($what, sub {
 			$storm->keep_working;
 			end_abandoned('0');
-			return ($node->psql('postgres', "SET lock_timeout = '1 s'; $MAINTENANCE{$what}"))[0] == 0;
+			# The server may be about to go.
+			return (eval { ($node->psql('postgres', "SET lock_timeout = '1 s'; $MAINTENANCE{$what}"))[0] } // 2) == 0;
 		});
 	};
 }
@@ -185,7 +186,7 @@ sub end_abandoned
 {
 	my ($after) = @_;
 
-	$node->psql('postgres', <<"EOQ");
+	eval { $node->psql('postgres', <<"EOQ") };
 SELECT format('%s PREPARED %L', (ARRAY['ROLLBACK', 'COMMIT'])[1 + (2 * random())::int % 2], gid)
 FROM pg_prepared_xacts WHERE prepared < clock_timestamp() - interval '$after' \\gexec
 EOQ

@@ -20,7 +20,7 @@ skip_without_redis();
 
 my $redis = DistlockRedis->new('main');
 my $proxy = DistlockProxy->new(port => $redis->port);
-my $node = new_node('main', conf => redis_conf('redis://127.0.0.1:' . $proxy->port));
+my $node = new_node('main', conf => redis_conf('redis://127.0.0.1:' . $proxy->port, "distlock.redis_timeout = '3s'"));
 my $faults = DistlockFaults->new($node, $redis);
 
 sub fault { return $faults->proxy_fault($proxy, @_); }

@@ -16,7 +16,7 @@ use Test::More;
 skip_without_redis();
 
 my $redis = DistlockRedis->new('main');
-my $first = new_node('first', conf => redis_conf($redis));
+my $first = new_node('first', conf => redis_conf($redis, "distlock.redis_timeout = '20s'"));
 my $second = new_node('second', conf => redis_conf($redis));
 my $session = session($first);
 my $other = session($second);

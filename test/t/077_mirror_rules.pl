@@ -80,14 +80,14 @@ catch_up();
 like(value_of('held'), qr/^\{"fence":\d+,/, 'what is held is there');
 unlike(value_of('held'), qr/token/, '... without its token');
 cmp_ok(goes_at('held'), '>=', ends_at('held'), '... until the lock ends');
-cmp_ok(goes_at('held'), '<', ends_at('held') + 1000, '... and not much longer');
+cmp_ok(goes_at('held'), '<', ends_at('held') + 10_000, '... and not much longer');
 
 extend('held', '20 min');
 catch_up();
 cmp_ok(goes_at('held'), '>=', ends_at('held'), 'extended: it stays until the new end');
 extend('held', '10 min');
 catch_up();
-cmp_ok(goes_at('held'), '<', ends_at('held') + 1000, 'shortened: it goes at the new end');
+cmp_ok(goes_at('held'), '<', ends_at('held') + 10_000, 'shortened: it goes at the new end');
 
 # ---------------------------------------------------------------------------
 # What is another program's

@@ -188,7 +188,7 @@ EOQ
 
 		# Without a worker the end of the lease is announced by nobody.
 		hold('2 s');
-		my $end = $session->query("SELECT expires_at FROM distlock.locks WHERE key = 'key'");
+		my $end = $session->query("SELECT expires_at FROM distlock.lock WHERE key = 'key'");
 		$waiter = waiter($kind);
 		has_it("$kind: has the lock when the lease ends, without a worker", $waiter);
 		cmp_ok(tries(), '<=', 5, '... with ' . tries() . ' tries');

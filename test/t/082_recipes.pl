@@ -328,7 +328,7 @@ SQL
 EOF
 	chmod 0755, "$dir/command";
 	$session->query('CREATE TABLE slot (id serial, key text)');
-	$ENV{TTL} = 3;
+	$ENV{TTL} = 8;
 	close_gate();
 	my (@users, @has);
 	foreach my $count (1 .. @keys)

@@ -82,17 +82,18 @@ is($holder->sqlstate, '', 'when one waiter goes, the holder gets through');
 all_served('... and the other waiter has the lock', @waiters);
 
 # Or the lease ends, and then the holder has lost it.
-acquire('2 s');
+acquire('1 h');
 @waiters = waiters('postgres');
 $holder->send("SELECT distlock.release('key', 'holder')");
 $pooler->await_clients_waiting('postgres', 1);
+$direct->query("SELECT distlock.extend('key', 'holder', '10 ms')");
 all_served('when the lease ends, the waiters have it', @waiters);
 $holder->result;
 is($holder->sqlstate, 'LK001', '... and the holder is told that it has lost it');
 
 # PgBouncer gives up before that, if it is told to.
 $holder->quit;
-$pooler->restart_with(query_wait_timeout => 1);
+$pooler->restart_with(query_wait_timeout => 5);
 $holder = session($pooler, 'postgres');
 acquire('1 h');
 @waiters = waiters('postgres');

@@ -12,7 +12,7 @@ use DistlockWorker;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('main', conf => preloaded('distlock.expiry_warning = 1s')
+my $node = new_node('main', conf => preloaded('distlock.expiry_warning = 5s')
 	  . "shared_preload_libraries = 'pg_stat_statements, distlock'\n");
 my $session = session($node);
 my ($second, $third) = map { session($node) } 1 .. 2;
@@ -176,6 +176,7 @@ is($there->query("SELECT count(*) FROM pg_namespace WHERE nspname = 'distlock'")
 $there->quit;
 change_setting($session, 'distlock.worker', 'off');
 await_no_worker($session, 'postgres');
+await('the setting', sub { $session->query('SHOW distlock.worker') eq 'off' });
 is($session->fails('SELECT distlock.start_worker()'), '55000', 'no worker is started where they are switched off');
 like($session->stderr, qr/workers are switched off on this server/, '... which is said');
 change_setting($session, 'distlock.worker', 'on');
@@ -189,9 +190,9 @@ $worker = await_worker($session, 'postgres');
 my $listener = listener($node);
 my $leases = 70;
 
-$second->query("BEGIN; SELECT count(distlock.acquire_with_token('lease ' || i, 'mine', '1500 ms', owner => 'me')) FROM generate_series(1, $leases) i");
+$second->query("BEGIN; SELECT count(distlock.acquire_with_token('lease ' || i, 'mine', '5500 ms', owner => 'me')) FROM generate_series(1, $leases) i");
 my $passes = $session->query("SELECT passes FROM distlock.worker_status WHERE database = 'postgres'");
-# It is time for the warnings half a second later.
+# It is time for the warnings half a second after the grant.
 await('a look at them', sub {
 	$session->query("SELECT passes > $passes + 3 FROM distlock.worker_status WHERE database = 'postgres'") eq 't';
 });

@@ -108,7 +108,7 @@ while ($made < $CALLS)
 		$secrets{ $result->{values}[0] } = 'a token that was drawn';
 	}
 }
-cmp_ok($granted, '>', 100, 'tokens were drawn');
+cmp_ok($granted, '>', 30, 'tokens were drawn');
 cmp_ok($refused, '>', 100, '... and calls refused');
 
 # ---------------------------------------------------------------------------
@@ -163,7 +163,7 @@ call('CALL distlock.run_exclusively($1, $2, $3)',
 	'four', '1 s', 'SELECT distlock.release(\'five\', token) FROM job');
 # A wait that is seen, a deadlock, a change of hands by force, an expiry, a prepared transaction
 my $other = session($node);
-$other->send("SET lock_timeout = '300 ms'; SELECT distlock.acquire('one', '1 h', wait => '1 min')");
+$other->send("SET lock_timeout = '3 s'; SELECT distlock.acquire('one', '1 h', wait => '1 min')");
 await_waiters($node, 'one', 1);
 my $views = $node->safe_psql('postgres', join ';', map { "SELECT v::text FROM $_ v" } 'distlock.locks',
 	'distlock.waiters', 'pg_stat_activity', 'pg_locks');

@@ -51,7 +51,7 @@ my $MILLION = 1_000_000;
 
 # Between reading the clock and the time that is asked for in the test, a process can be
 # made to pause.
-my $SLACK = 0.25;
+my $SLACK = 0.5;
 
 my $run = DistlockTorture->new('clock', seconds => 20, goals => { steps => 200 });
 
@@ -163,6 +163,8 @@ SELECT to_json(w) FROM distlock.waiters w;
 SELECT to_json(l) FROM pg_locks l WHERE locktype = 'advisory';
 EOQ
 	my $expires = query("SELECT extract(epoch FROM distlock.try_extend('$key', '$token'))");
+	# Nobody but the scheduler of the machine may have taken so long.
+	return if $expires eq '' && time > $since + $ttl / 1000 - $SLACK;
 	return fail("what was granted for $ttl ms can be extended: $key") if $expires eq '';
 	ok($fence > $highest{$key}, "fences of $key grow") or diag "$fence after $highest{$key}"
 	  if defined $highest{$key} && $fence <= $highest{$key};
