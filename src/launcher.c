@@ -56,8 +56,9 @@ static Oid	only_database;
 static SharedState *shared;
 static TimestampTz look_at = 0; /* when to look at pg_database again */
 
-/* Since when no worker could be registered; 0: the last one could. */
+/* Since when no worker could be registered, and when that was last tried. */
 static TimestampTz no_place_since = 0;
+static TimestampTz no_place_at = 0;
 
 /* What has been reported and has not changed since. */
 static bool no_place_reported = false;
@@ -467,8 +468,7 @@ begin_to_start(Database *database)
 		MemoryContextSwitchTo(saved);
 		if (registered)
 		{
-			no_place_since = 0;
-			no_place_reported = false;
+			no_place_at = 0;
 			database_change(database, DATABASE_STARTING);
 		}
 		else
@@ -625,8 +625,13 @@ is_place_expected(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (no_place_since == 0 || no_place_since > now)
+	/* That was another time, or the clock has been set back. */
+	if (now > no_place_at + 2 * RETRY_NO_PLACE || now < no_place_at)
+	{
 		no_place_since = now;
+		no_place_reported = false;
+	}
+	no_place_at = now;
 	return now < no_place_since + PATIENCE_FOR_PLACE;
 }
 

@@ -11,9 +11,9 @@
 #include "compat.h"
 
 /*
- * How long no worker could be registered before it is said that there are too
- * few places, in microseconds: a process that has ended leaves its place when
- * the postmaster has seen it, and that of a busy machine takes its time.
+ * How long we try to register a worker before we say that there are too few
+ * places, in microseconds: the place of a process that has ended is free when the
+ * postmaster has noticed, which on a busy machine takes its time.
  */
 #define PATIENCE_FOR_PLACE (2 * USECS_PER_SEC)
 

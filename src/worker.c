@@ -125,7 +125,10 @@ distlock_worker_main(Datum database)
 	worker_fix_settings();
 	enter(DatumGetObjectId(database));
 
-	/* The postmaster's, which we have, may be older than the launcher's. */
+	/*
+	 * Our settings are the postmaster's, which may be older than the
+	 * launcher's.
+	 */
 	if (!setting_worker)
 		ConfigReloadPending = true;
 	/* This is how lock_timeout comes, too. */
