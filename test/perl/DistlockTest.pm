@@ -96,8 +96,9 @@ sub becomes
 	my $found;
 
 	eval { await($what, sub { ($found = $code->()) eq $expected }) };
+	my $error = $@;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return is($found, $expected, $what);
+	return is($found, $expected, $what) || diag($error) && 0;
 }
 
 # As await(); when it takes too long, with what the sessions of a server are at.

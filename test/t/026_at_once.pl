@@ -50,15 +50,22 @@ EOQ
 	'release_all()' => "SELECT clock_timestamp(), distlock.release_all('mine')",
 	'an extend that shortens' => "SELECT distlock.extend('key', 'mine', '50 ms')",
 	'an acquisition of its own for a shorter time' => <<'EOQ',
+BEGIN;
 SELECT distlock.acquire_with_token('key', 'mine', '50 ms');
-SELECT expires_at FROM distlock.lock WHERE key = 'key'
+SELECT expires_at FROM distlock.lock WHERE key = 'key';
+COMMIT
 EOQ
 	'force_release()' => "SELECT clock_timestamp(), distlock.force_release('key')",
 	'force_acquire() for a short time' => <<'EOQ',
+BEGIN;
 SELECT distlock.force_acquire('key', '50 ms');
-SELECT expires_at FROM distlock.lock WHERE key = 'key'
+SELECT expires_at FROM distlock.lock WHERE key = 'key';
+COMMIT
 EOQ
-	'a rollback' => undef);
+	'a rollback' => 'SELECT clock_timestamp(); ROLLBACK',
+	'scope session: a release' => "SELECT clock_timestamp(), distlock.release('key', 'mine')",
+	'scope session: pg_advisory_unlock_all()' => 'SELECT clock_timestamp(), pg_advisory_unlock_all() IS NULL',
+	'scope transaction: the commit' => 'SELECT clock_timestamp(); COMMIT');
 
 foreach my $end (sort keys %ends)
 {
@@ -66,11 +73,13 @@ foreach my $end (sort keys %ends)
 
 	for (1 .. $TIMES)
 	{
-		$holder->query('BEGIN') unless $ends{$end};
-		$holder->query("SELECT distlock.acquire_with_token('key', 'mine', '1 h')");
+		my ($scope) = $end =~ /^scope (\w+)/;
+
+		$holder->query('BEGIN') if $ends{$end} !~ /BEGIN/ && $ends{$end} =~ /ROLLBACK|COMMIT/;
+		$holder->query("SELECT distlock.acquire_with_token('key', 'mine', '1 h', scope => '${\ ($scope // 'lease')}')");
 		$waiter->send("SELECT distlock.acquire_with_token('key', 'next', '1 h', wait => '10 min')");
 		await_waiters($node, 'key', 1);
-		my ($at) = reverse split /\n/, $holder->query($ends{$end} // 'SELECT clock_timestamp(); ROLLBACK');
+		my ($at) = reverse split /\n/, $holder->query($ends{$end});
 		$at =~ s/\|.*//;
 		$waiter->result;
 		push @took, $waiter->query(

@@ -18,7 +18,10 @@ my @keys = ('reads', 'writes', 'works', 'undone', 'guarded');
 
 $node->safe_psql('postgres', <<'EOQ');
 CREATE TABLE work (what text, fence bigint);
-SELECT distlock.acquire_with_token('guarded', 'mine', '1 h');
+SELECT distlock.acquire_with_token('guarded', 'mine', '5 s');
+BEGIN;
+SELECT distlock.guard('guarded', 'mine');
+PREPARE TRANSACTION 'guarded';
 BEGIN;
 SELECT distlock.acquire_with_token('reads', 'mine', '1 ms', scope => 'transaction');
 PREPARE TRANSACTION 'reads';
@@ -35,11 +38,6 @@ SELECT distlock.acquire('undone', '1 ms', scope => 'transaction');
 INSERT INTO work VALUES ('undone');
 PREPARE TRANSACTION 'undone';
 EOQ
-my $guard = session($node);
-$guard->query("BEGIN; SELECT distlock.guard('guarded', 'mine')");
-$node->safe_psql('postgres', "SELECT distlock.extend('guarded', 'mine', '1 ms')");
-$guard->query("PREPARE TRANSACTION 'guarded'");
-$guard->quit;
 
 # Nobody gets any of them, in whatever way.
 sub excludes

@@ -30,9 +30,9 @@ for my $kind ('transaction', 'guard')
 	}
 	else
 	{
-		$worker->query("SELECT distlock.acquire_with_token('$key', 'mine', '1 h')");
+		$worker->query("SELECT distlock.acquire_with_token('$key', 'mine', '5 s')");
 		$worker->query("BEGIN; SELECT distlock.guard('$key', 'mine')");
-		$ends = $ender->query("SELECT distlock.extend('$key', 'mine', '1 ms')");
+		$ends = $ender->query("SELECT expires_at FROM distlock.lock WHERE key = '$key'");
 	}
 	$worker->query("INSERT INTO work VALUES (1); PREPARE TRANSACTION 'w'");
 

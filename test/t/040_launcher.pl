@@ -101,11 +101,15 @@ look_often(0);
 # On again before the launcher has seen that it was off
 my ($launcher) = pids($admin, 'launcher');
 stop_resting($launcher);
-change_setting($admin, 'distlock.worker', 'off');
-await_no_worker($admin, $_) foreach 'first', 'postgres';
-change_setting($admin, 'distlock.worker', 'on');
+my $off_and_on = eval {
+	change_setting($admin, 'distlock.worker', 'off');
+	await_no_worker($admin, $_) foreach 'first', 'postgres';
+	change_setting($admin, 'distlock.worker', 'on');
+	1;
+};
 my $began = time();
 kill('CONT', $launcher) == 1 or die 'could not continue the launcher';
+die $@ unless $off_and_on;
 await_as_expected($admin, 'postgres', 'first');
 cmp_ok(time() - $began, '<', 30, 'distlock.worker is off for a moment: the workers are back after one');
 

@@ -77,6 +77,7 @@ becomes(sub { scalar log_lines($node, 0, qr/LOG:  distlock cannot/) }, 2, 'a lin
 $two->query('DROP EXTENSION distlock');
 await_no_worker($admin, 'two');
 is($one->query('SELECT distlock.start_worker()'), 't', '... until the extension is dropped there');
+is(scalar log_lines($node, 0, qr/LOG:  distlock cannot/), 2, '... and no more lines');
 
 # A process that has ended leaves its place when the postmaster has seen that.
 my ($postmaster) = split /\n/, slurp_file($node->data_dir . '/postmaster.pid');

@@ -92,7 +92,6 @@ for my $index (
 	'CREATE INDEX hers ON distlock.lock (key) WHERE mallory.strike(key)')
 {
 	my $before = $admin->query('SELECT errors FROM distlock.worker_status');
-
 	my $from = log_position($node);
 
 	leave_to_lapse($admin, 5, "'200 ms'");

@@ -118,6 +118,7 @@ await('the table to be empty', sub { $session->query('SELECT count(*) FROM distl
 like($session->query("SELECT pid = $worker, state, errors, last_error FROM distlock.worker_status WHERE database = 'postgres'"),
 	qr/^t\|running\|(?:0\||\d+\|canceling statement due to lock timeout$)/,
 	'the same worker, without an error, unless it was kept waiting');
+is_deeply([ grep { !/due to lock timeout/ } log_lines($node, 0, qr/\[$worker\] .*ERROR:/) ], [], '... as the log says');
 
 $_->quit foreach $listener, $session;
 $node->stop;

@@ -26,9 +26,10 @@ for my $i (1 .. 3)
 {
 	my $waiter = session($node);
 
-	$session->query("SELECT distlock.acquire_with_token('key', 'of $i', '5 s')");
+	$session->query("SELECT distlock.acquire_with_token('key', 'of $i', '1 h')");
 	$waiter->send("SELECT distlock.acquire_with_token('key', 'other', '1 h', wait => '100 s')");
 	await_waiters($node, 'key', 1);
+	$session->query("SELECT distlock.extend('key', 'of $i', '100 ms')");
 	$waiter->result;
 	my @events = $listener->events;
 	is(join(', ', map { "$_->{event} by $_->{pid}" } @events), 'expired by ' . $waiter->pid,
@@ -133,6 +134,7 @@ is(join(', ', grep { !$grants->{$_} } sort keys %$ends), '', '... and nothing el
 # Of those who notify, the worker waits a second for the one before it.
 like($session->query("SELECT errors, last_error FROM distlock.worker_status WHERE database = 'postgres'"),
 	qr/^(?:0\||\d+\|canceling statement due to lock timeout$)/, 'no error of the worker, unless it was kept waiting');
+is_deeply([ grep { !/due to lock timeout/ } log_lines($node, 0, qr/\[$worker\] .*ERROR:/) ], [], '... as the log says');
 
 # Rows that are free are gone after a while, and the worker rests.
 await('the table to be empty', sub { $session->query('SELECT count(*) FROM distlock.lock') == 0 });

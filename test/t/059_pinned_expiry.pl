@@ -31,12 +31,12 @@ for my $way (@ways)
 	my ($how, $pin, $end) = @$way;
 	my $key = "pinned $how";
 
-	$session->query("SELECT distlock.acquire_with_token('$key', 'mine', '4 s')");
+	$session->query("SELECT distlock.acquire_with_token('$key', 'mine', '3 s')");
 	$guard->query('BEGIN; ' . $pin =~ s/KEY/$key/r);
 
 	# The worker has been there when it has ended another lease, later: the next time
 	# after the first of the two had lapsed.
-	$session->query("SELECT distlock.acquire_with_token('other', 'mine', '6 s')");
+	$session->query("SELECT distlock.acquire_with_token('other', 'mine', '4 s')");
 	await('the end of the other lease', sub {
 		$session->query("SELECT token IS NULL FROM distlock.lock WHERE key = 'other'") eq 't' });
 	is(told($listener), 'expired other', "pinned $how past its end: not announced");

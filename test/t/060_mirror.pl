@@ -399,13 +399,13 @@ $other->query('SELECT pg_advisory_unlock(1)');
 $holder->result;
 mirrored('... and no longer');
 
-# After a restart the lock of a session is reserved, and has an end.
+# After a crash the lock of a session is reserved, and has an end.
 $holder->query("SELECT distlock.acquire('reserved', '1 h', scope => 'session')");
 $session->query("SELECT distlock.acquire('lease', '1 h')");
-mirrored('before a restart');
+mirrored('before a crash');
 done_to('reserved');
 $_->quit foreach $session, $other;
-# In a restart, the worker might see the end of the session before its own.
+# (In a restart in order, the worker might see the end of the session before its own.)
 $node->stop('immediate');
 $node->start;
 $holder->quit;

@@ -21,7 +21,7 @@ use Time::HiRes qw(time usleep);
 skip_without_redis();
 
 my $LENGTH = $ENV{DISTLOCK_LONG} ? 30 : 4;
-my $SOON = 2;    # seconds, in three quarters of the cases
+my $SOON = 2;    # seconds, in nine of ten cases
 
 my $redis = DistlockRedis->new('main', password => 'first', start => 0, conf => ['dbfilename old.rdb']);
 my $node = new_node('main', conf => redis_conf($redis, "distlock.redis_password_file = 'redis.password'"));
@@ -262,10 +262,11 @@ $faults->fault(
 subtest 'another ttl for a lock of a session' => sub {
 	my $left = sub { return $redis->command('PTTL', 'distlock:postgres:of a session') };
 
-	$session->query("SELECT distlock.acquire_with_token('of a session', 'mine', '1 min', scope => 'session')");
+	$session->query("SELECT distlock.acquire_with_token('of a session', 'mine', '3 min', scope => 'session')");
 	soon('mirrored', sub { defined value('of a session') });
-	$session->query("SELECT distlock.extend('of a session', 'mine', '1 s')");
-	soon('a shorter one', sub { $left->() <= 10_000 });
+	# Of either, the renewal is due after a third.
+	$session->query("SELECT distlock.extend('of a session', 'mine', '45 s')");
+	soon('a shorter one', sub { $left->() <= 45_000 });
 	is(check_mirror($session), '', 'mirror_check() finds nothing');
 	$session->query("SELECT distlock.extend('of a session', 'mine', '1 h')");
 	soon('a longer one', sub { $left->() > 3_500_000 });
@@ -376,7 +377,7 @@ $faults->fault(
 	error => qr/WRONGTYPE/);
 
 @took = sort { $a <=> $b } @took;
-cmp_ok($took[ 0.75 * $#took ], '<=', $SOON, "what is to happen soon does so within $SOON s, as a rule");
+cmp_ok($took[ 0.9 * $#took ], '<=', $SOON, "what is to happen soon does so within $SOON s, as a rule");
 $faults->finish;
 $node->stop;
 done_testing();
